@@ -10,26 +10,36 @@ void edgelora_block_shift(int8_t *q, uint32_t count, int32_t more, int32_t befor
     }
 }
 
+// Writes v, s32 [n], as values of a block; offset, next: of values at even and odd places from the
+// first on. Returns the OR of their magnitudes.
+EDGELORA_KERNEL static uint32_t write_values(
+    int8_t *q, const int32_t *v, uint32_t n, int32_t shift, uint32_t offset, uint32_t next) {
+    uint32_t bits = 0;
+    for (const int32_t *end = v + n; v != end; ++v) {
+        int32_t sign = *v >> 31;
+        uint32_t magnitude = ((uint32_t)((*v ^ sign) - sign) + offset) >> shift, now = offset;
+        bits |= magnitude;
+        *q++ = (int8_t)(((int32_t)magnitude ^ sign) - sign);
+        offset = next;
+        next = now;
+    }
+    return bits;
+}
+
 EDGELORA_HOT void edgelora_block_put(
     edgelora_block_t *block, uint32_t at, const int32_t *v, uint32_t n) {
     EDGELORA_ASSERT(block->q && block->shift >= 0);
-    int32_t more, shift = block->shift;
-    do { // with rounding, a value can just exceed 127 after the shift that its size asks for
-        uint32_t bits = 0;
-        for (uint32_t i = 0; i < n; ++i) {
-            bits |= edgelora_block_magnitude(v[i], shift, at + i, block->rounds);
+    for (;;) { // with rounding, a value can just exceed 127 after the shift that its size asks for
+        bool rounds = block->rounds;
+        uint32_t bits = write_values(block->q + at, v, n, block->shift,
+            rounds ? edgelora_block_offset(at, block->shift, 0) : 0,
+            rounds ? edgelora_block_offset(at + 1, block->shift, 0) : 0);
+        int32_t more = edgelora_block_more(bits);
+        if (!more) {
+            return;
         }
-        more = edgelora_block_more(bits);
-        shift += more;
-    } while (more);
-    if (shift > block->shift) {
-        edgelora_block_shift(
-            block->q, block->count, shift - block->shift, block->shift, block->rounds);
-        block->shift = shift;
-    }
-    for (uint32_t i = 0; i < n; ++i) {
-        block->q[at + i] = with_sign(
-            edgelora_block_magnitude(v[i], shift, at + i, block->rounds), v[i]);
+        edgelora_block_shift(block->q, block->count, more, block->shift, rounds);
+        block->shift += more;
     }
 }
 

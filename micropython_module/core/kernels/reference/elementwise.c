@@ -140,11 +140,30 @@ static int32_t shares(
     return block.shift;
 }
 
-int32_t edgelora_pair_backward_s8(
+// The error of input k of a multiply without repetition.
+EDGELORA_WARM static int32_t multiply_backward(
+    const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
+    const int8_t *e = error->e, *other = k ? error->x : error->x2;
+    int32_t zero = k ? g->zp_in : g->zp_in2, v[EDGELORA_PIECE];
+    edgelora_block_t block = {dx, 0, 0, g->rounds};
+    for (uint32_t count = g->positions * g->out_c; block.count < count;) {
+        uint32_t n = count - block.count < EDGELORA_PIECE ? count - block.count : EDGELORA_PIECE;
+        for (uint32_t i = 0; i < n; ++i) {
+            v[i] = *e++ * (*other++ - zero);
+        }
+        edgelora_block_append(&block, v, n);
+    }
+    return error->exponent + block.shift;
+}
+
+EDGELORA_WARM int32_t edgelora_pair_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
     uint32_t count = g->positions * g->out_c,
              mine = k ? (uint32_t)g->in2_h * g->in2_w * g->in2_c : count;
     int32_t exponent = error->exponent;
+    if (g->op->kind == EDGELORA_MULTIPLY && is_flat(g)) {
+        return multiply_backward(g, error, k, dx);
+    }
     if (g->op->kind != EDGELORA_ADD) {
         exponent += shares(g, error, k, dx);
         return g->op->kind == EDGELORA_PRELU ? exponent + prelu_top(g) - 15 : exponent;
@@ -162,7 +181,7 @@ void edgelora_lookup_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8
     }
 }
 
-int32_t edgelora_lookup_backward_s8(
+EDGELORA_WARM int32_t edgelora_lookup_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     int32_t v[EDGELORA_PIECE];
     edgelora_block_t block = {dx, 0, 0, g->rounds};

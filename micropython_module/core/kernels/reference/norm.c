@@ -60,7 +60,7 @@ static int32_t normal(const edgelora_shape_t *g, const edgelora_norm_row_t *row,
     return clamp_s32(c < 0 ? -(int32_t)magnitude : (int32_t)magnitude, -32768, 32767);
 }
 
-void edgelora_norm_forward_s8(const edgelora_shape_t *g, const int16_t *x, int8_t *y) {
+EDGELORA_WARM void edgelora_norm_forward_s8(const edgelora_shape_t *g, const int16_t *x, int8_t *y) {
     int shift = g->shift[0] + 11;
     for (uint32_t p = 0; p < g->positions; ++p, x += g->in_c) {
         edgelora_norm_row_t row = row_of(g, x);
@@ -78,7 +78,7 @@ static int32_t row_error(const edgelora_shape_t *g, const edgelora_norm_row_t *r
     return (g->in_c * a[c] - row->mean) * 2048 - normal(g, row, x[c]) * row->size;
 }
 
-int32_t edgelora_norm_backward_s8(
+EDGELORA_WARM int32_t edgelora_norm_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     const void *stream = error->x;
     const int16_t *x = stream;
@@ -109,56 +109,61 @@ int32_t edgelora_norm_backward_s8(
     a = error->e;
     for (uint32_t p = 0; p < g->positions; ++p, x += d, a += d) {
         const edgelora_norm_row_t *row = &rows[p];
-        int32_t below = top - row->cut - row->half;
-        for (uint32_t c = 0; c < d; ++c) {
-            int32_t v = trunc_shift(row_error(g, row, x, a, c), row->cut) * (int32_t)row->root;
-            v = trunc_shift(v, below); // |v| < 2^31
-            edgelora_block_append(&block, &v, 1);
+        int32_t below = top - row->cut - row->half, v[EDGELORA_PIECE];
+        for (uint32_t c = 0; c < d;) {
+            uint32_t n = d - c < EDGELORA_PIECE ? d - c : EDGELORA_PIECE;
+            for (uint32_t i = 0; i < n; ++i, ++c) { // |v| < 2^31
+                int32_t error_of_c = trunc_shift(row_error(g, row, x, a, c), row->cut);
+                v[i] = trunc_shift(error_of_c * (int32_t)row->root, below);
+            }
+            edgelora_block_append(&block, v, n);
         }
     }
     return error->exponent + top - 31 + block.shift;
 }
 
-// Turns pairs of channels; sign -1 turns them back.
-static void turn(
-    const edgelora_shape_t *g, const int8_t *x, uint32_t i, int32_t sign, int32_t v[2]) {
-    uint32_t half = g->op->kernel_h, row = i / (g->in_c / 2), pair = i % half;
-    const int16_t *angle = g->taps + 2 * (row * half + pair);
-    int32_t a = x[0], b = x[half], sine = sign * angle[1];
-    v[0] = a * angle[0] - b * sine; // |v| <= 2^23
-    v[1] = b * angle[0] + a * sine;
+// Turns pair i of a head in a row by its angle; sign -1 turns it back. |v| <= 2^23
+static inline void turn(const edgelora_shape_t *g, const int8_t *x, const int16_t *angles,
+    uint32_t i, int32_t sign, int32_t v[2]) {
+    int32_t a = x[i], b = x[i + g->op->kernel_h], cosine = angles[2 * i],
+            sine = sign * angles[2 * i + 1];
+    v[0] = a * cosine - b * sine;
+    v[1] = b * cosine + a * sine;
 }
 
-// Where pair i begins.
-static uint32_t pair_at(const edgelora_shape_t *g, uint32_t i) {
-    uint32_t half = g->op->kernel_h;
-    return i / half * 2 * half + i % half;
-}
-
-void edgelora_rotate_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
-    uint32_t half = g->op->kernel_h;
-    for (uint32_t i = 0; i < g->positions * g->in_c / 2; ++i) {
-        uint32_t at = pair_at(g, i);
-        int32_t v[2];
-        turn(g, x + at, i, 1, v);
-        y[at] = (int8_t)clamp_s32(round_shift(v[0], 15), -128, 127);
-        y[at + half] = (int8_t)clamp_s32(round_shift(v[1], 15), -128, 127);
+EDGELORA_WARM void edgelora_rotate_forward_s8(
+    const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
+    uint32_t half = g->op->kernel_h, heads = g->in_c / (2 * half);
+    const int16_t *angles = g->taps;
+    for (uint32_t p = 0; p < g->positions; ++p, angles += 2 * half) {
+        for (uint32_t head = 0; head < heads; ++head, x += 2 * half, y += 2 * half) {
+            for (uint32_t i = 0; i < half; ++i) {
+                int32_t v[2];
+                turn(g, x, angles, i, 1, v);
+                y[i] = (int8_t)clamp_s32(round_shift(v[0], 15), -128, 127);
+                y[i + half] = (int8_t)clamp_s32(round_shift(v[1], 15), -128, 127);
+            }
+        }
     }
 }
 
-int32_t edgelora_rotate_backward_s8(
+EDGELORA_WARM int32_t edgelora_rotate_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
-    uint32_t half = g->op->kernel_h, count = g->positions * g->in_c;
-    edgelora_block_t block = {dx, count, 0, g->rounds};
-    for (uint32_t i = 0; i < count; ++i) {
-        dx[i] = 0;
-    }
-    for (uint32_t i = 0; i < count / 2; ++i) {
-        uint32_t at = pair_at(g, i);
-        int32_t v[2];
-        turn(g, error->e + at, i, -1, v);
-        edgelora_block_put(&block, at, &v[0], 1);
-        edgelora_block_put(&block, at + half, &v[1], 1);
+    uint32_t half = g->op->kernel_h, heads = g->in_c / (2 * half);
+    const int16_t *angles = g->taps;
+    const int8_t *e = error->e;
+    edgelora_block_t block = {dx, 0, 0, g->rounds};
+    for (uint32_t p = 0; p < g->positions; ++p, angles += 2 * half) {
+        for (uint32_t head = 0; head < heads; ++head, e += 2 * half) {
+            int32_t v[EDGELORA_MAX_HEAD];
+            for (uint32_t i = 0; i < half; ++i) {
+                int32_t pair[2];
+                turn(g, e, angles, i, -1, pair);
+                v[i] = pair[0];
+                v[i + half] = pair[1];
+            }
+            edgelora_block_append(&block, v, 2 * half);
+        }
     }
     return error->exponent - 15 + block.shift;
 }
