@@ -33,6 +33,7 @@
     ├── TwinError            the core on this computer refused a call
     ├── FleetError           a fleet member in the host's core refused a message
     ├── SpeechError          the speech synthesizer failed
+    ├── TextError            text can't be fetched
     ├── WorkflowError        a step can't continue
     ├── Suspended            a board's run was suspended, and can be resumed
     ├── DeploymentError      a Flower process failed

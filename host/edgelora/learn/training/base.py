@@ -19,9 +19,9 @@ from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin import device
 from edgelora.core.twin.binding import check_model
-from edgelora.model.datasets import dataset, keywords
+from edgelora.model.datasets import dataset, keywords, text
 from edgelora.model.datasets.dataset import Dataset, Parts, by_name, load_dataset
-from edgelora.model.datasets.har import HarData, load_har
+from edgelora.model.datasets.har import HAR_SUBJECTS, HarData, load_har, load_har_people
 from edgelora.model.datasets.keywords import PRETRAINING, load_kws, part_key
 from edgelora.model.floatnet import pretraining
 from edgelora.model.floatnet.files import load_net, save_net
@@ -212,13 +212,33 @@ def pretrained_kws(seed: int, progress: Progress = no_progress, cache: Path = CA
     return pretrained(name, lambda: keywords.spoken(PRETRAINING, "pretrain"), seed, progress, cache)
 
 
+def pretrained_encoder(subject: int, seed: int, progress: Progress = no_progress, cache: Path = CACHE) -> FloatNet:
+    """The encoder pretrained without `subject` of 1 to 6, or on all of these, from the cache if it is there."""
+
+    def load() -> Dataset:
+        return load_har(subject).pretrain if subject in HAR_SUBJECTS else load_har_people(HAR_SUBJECTS)
+
+    name = f"encoder-{subject if subject in HAR_SUBJECTS else 'all'}"
+    return pretrained(name, load, seed, progress, cache, pretraining.pretrain_encoder)
+
+
+def pretrained_language(seed: int, progress: Progress = no_progress, cache: Path = CACHE) -> FloatNet:
+    """The language model pretrained on everyone before `text.AUTHORS`, from the cache if it is there."""
+    return pretrained("text", lambda: text.load_base_text()[0], seed, progress, cache, pretraining.pretrain_language)
+
+
 def pretrained(
-    name: str, load: Callable[[], Dataset], seed: int, progress: Progress = no_progress, cache: Path = CACHE
+    name: str,
+    load: Callable[[], Dataset],
+    seed: int,
+    progress: Progress = no_progress,
+    cache: Path = CACHE,
+    how: Callable[..., FloatNet] = pretraining.pretrain,
 ) -> FloatNet:
     """A base pretrained on data of this name, from the cache if it is there."""
     path = cache / f"{name}-{seed}-{PRETRAINING_VERSION}.npz"
     if not path.exists():
-        save_net(pretraining.pretrain(load(), seed, progress=progress), path)
+        save_net(how(load(), seed, progress=progress), path)
     return load_net(path)
 
 

@@ -19,8 +19,8 @@ from edgelora.model.datasets.dataset import Dataset
 from . import layers, train
 from .augment import Speaking, Wearer, augment_motion, augment_speech
 from .balance import balanced
-from .epochs import MOTION_EPOCHS, SPEECH_EPOCHS
-from .zoo import ds_cnn, har_net
+from .epochs import ENCODER_EPOCHS, MOTION_EPOCHS, SPEECH_EPOCHS
+from .zoo import ds_cnn, encoder, har_net, language_model
 
 PRETRAINING_VERSION = 2  # version of the result for equal data and seed, part of cache keys
 BALANCED_ON = 512  # samples that measure each channel's range
@@ -61,4 +61,31 @@ def pretrain(
     net = har_net(data.x.shape[1:], data.classes, seed, data.labels)
     augment = partial(augment_motion, wearer=wearer or Wearer()) if channels == 6 else None
     train.fit(net, data.x, data.y, epochs or MOTION_EPOCHS, seed, augment=augment, progress=progress)
+    return net
+
+
+def pretrain_encoder(
+    data: Dataset, seed: int = 0, epochs: int | None = None, progress: Progress = no_progress
+) -> layers.FloatNet:
+    """Trains `zoo.encoder` on windows [N, 1, time, channels], as `pretrain` trains its networks."""
+    net = encoder(data.x.shape[1:], data.classes, seed, data.labels)
+    augment = partial(augment_motion, wearer=Wearer()) if data.x.shape[3] == 6 else None
+    train.fit(
+        net,
+        data.x,
+        data.y,
+        epochs or ENCODER_EPOCHS,
+        seed,
+        weight_decay=0.05,
+        schedule="warm",
+        augment=augment,
+        progress=progress,
+    )
+    return net
+
+
+def pretrain_language(data: Dataset, seed: int = 0, progress: Progress = no_progress) -> layers.FloatNet:
+    """Trains `zoo.language_model` once over windows [N, 1, length, 1] of symbols, y [N, length] those behind them."""
+    net = language_model(int(data.y.max()) + 1, data.x.shape[2], seed)
+    train.fit(net, data.x, data.y, 1, seed, batch=32, weight_decay=0.05, schedule="warm", progress=progress)
     return net

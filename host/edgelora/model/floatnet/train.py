@@ -16,7 +16,9 @@ from .layers import Array, FloatNet, backward, forward, parameters
 
 Augment = Callable[[Array, np.random.Generator], Array]
 Loss = Callable[[Array, NDArray[Any]], tuple[float, Array]]  # of outputs and y; its gradient at the outputs
-SCHEDULES = ("constant", "linear", "cosine", "step")
+SCHEDULES = ("constant", "linear", "cosine", "step", "warm")
+WARM = 1 / 30  # of a training, in which the rate of the schedule "warm" rises
+REPORTED = 100  # updates between reports of progress within an epoch
 
 
 # ---- training --------------------------------------------------------------------------------------------------------
@@ -88,7 +90,12 @@ class RunningMean:
 
 
 def scheduled(schedule: str, rate: float, done: float) -> float:
-    """The learning rate after a share `done` in [0, 1] of the training. 'step' divides by 10 at 60 % and at 85 %."""
+    """The learning rate after a share `done` in [0, 1] of the training.
+
+    'step' divides by 10 at 60 % and at 85 %; 'warm' is the cosine with a linear rise at the start.
+    """
+    if schedule == "warm":
+        return min(1.0, done / WARM) * scheduled("cosine", rate, done)
     if schedule == "cosine":
         return rate * 0.5 * (1 + deterministic_math.cosine(done))
     if schedule == "linear":
@@ -134,6 +141,8 @@ def fit(
             gradients = [g for pair in backward(net, activations, d_logits) if pair for g in pair]
             optimizer.step(gradients, scheduled(schedule, rate, (epoch + i * batch / len(x)) / epochs))
             total += found * len(chosen)
+            if i % REPORTED == REPORTED - 1:
+                progress(epoch * len(x) + i * batch, epochs * len(x), f"loss {found:.3f}")
         losses.append(total / len(x))
-        progress(epoch + 1, epochs, f"loss {losses[-1]:.3f}")
+        progress((epoch + 1) * len(x), epochs * len(x), f"loss {losses[-1]:.3f}")
     return losses
