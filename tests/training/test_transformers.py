@@ -63,8 +63,8 @@ def test_rows_of_a_norm_and_turned_pairs() -> None:
     x = rng.normal(3, 2, (2, 1, 5, 8))
     rows = attention.norm(x, np.ones(8), np.zeros(8), centred=True)
     assert np.abs(rows.mean(-1)).max() < 1e-12 and np.abs(rows.std(-1) - 1).max() < 1e-5
-    table = attention.rotation(40, 4)
     angles = np.outer(np.arange(40), 10000.0 ** (-np.arange(4) / 4))
+    table = attention.rotation(angles)
     assert np.abs(table - np.stack([np.cos(angles), np.sin(angles)], -1)).max() < 1e-7
     turned = attention.rotated(x, table[:5])
     a, b = x[1, 0, 3, 1], x[1, 0, 3, 5]

@@ -17,7 +17,6 @@ from .deterministic_math import product
 
 Array = NDArray[np.floating]
 EPSILON = 1e-5  # added to a row's mean square
-ANGLE_BASE = 10000.0
 
 
 def norm(x: Array, gain: Array, bias: Array | None, centred: bool) -> Array:
@@ -45,10 +44,9 @@ def _normalized(x: Array, centred: bool) -> tuple[Array, Array]:
     return x * scale, scale
 
 
-def rotation(rows: int, half: int) -> NDArray[np.float32]:
-    """Cosine and sine [rows, half, 2] by which row t turns pair i: of the angle t * ANGLE_BASE ** (-i / half)."""
-    steps = deterministic_math.exp(-math.log(ANGLE_BASE) / half * np.arange(half))
-    turns = np.outer(np.arange(rows), steps) / math.pi
+def rotation(angles: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Cosine and sine [rows, half, 2] of angles [rows, half] in radians, by which row t turns pair i."""
+    turns = angles / math.pi
     return np.stack([_cosines(turns), _cosines(turns - 0.5)], -1).astype(np.float32)
 
 

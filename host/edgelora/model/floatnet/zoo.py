@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgelora.core.formats.fixed_point import rotary_angles
+
 from . import deterministic_math
 from .attention import rotation
 from .functions import GELU, SILU
@@ -87,7 +89,7 @@ class _Blocks:
 
     def __init__(self, sizes: Transformer, rows: int, llama: bool) -> None:
         self.sizes, self.llama = sizes, llama
-        self.turn = Layer("rotate", angles=rotation(rows, sizes.channels // sizes.heads[0] // 2))
+        self.turn = Layer("rotate", angles=rotation(rotary_angles(rows, sizes.channels // sizes.heads[0] // 2)))
         self.layers: list[Layer] = []
 
     def add(self, layer: Layer, *inputs: int) -> int:

@@ -19,10 +19,29 @@ from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
 from edgelora.core.formats.files import write_atomic
-from edgelora.core.formats.fixed_point import SOFTMAX_GRID, derive, fused_range, set_table
-from edgelora.core.formats.network import MATRIX_KINDS, SAME_GRID_KINDS, WINDOW_KINDS, Op, QuantModel, Tensor
+from edgelora.core.formats.fixed_point import (
+    SOFTMAX_GRID,
+    derive,
+    fused_range,
+    set_angles,
+    set_embedding,
+    set_norm,
+    set_table,
+    stream_scale,
+)
+from edgelora.core.formats.network import (
+    MATRIX_KINDS,
+    SAME_GRID_KINDS,
+    STREAM_KINDS,
+    WEIGHT_KINDS,
+    WINDOW_KINDS,
+    Op,
+    QuantModel,
+    Tensor,
+)
 from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.floatnet import layers
+from edgelora.model.floatnet.attention import EPSILON
 from edgelora.model.floatnet.files import save_net
 from edgelora.model.floatnet.layers import ACTIVATIONS, Array, FloatNet, Layer, Shape, output_shape
 
@@ -67,6 +86,11 @@ def original_path(elm: str | Path) -> Path:
 # ---- quantization ----------------------------------------------------------------------------------------------------
 
 
+def balanced_tensor(shape: Shape, low: float, high: float) -> Tensor:
+    """The int8 tensor with zero point 0 for real values from `low` to `high`."""
+    return Tensor(shape, float(np.float32((max(-low, high) or 127.0) / 127)), 0)
+
+
 def activation_tensor(shape: Shape, low: float, high: float) -> Tensor:
     """The int8 tensor for real values from `low` to `high`, widened to hold zero, which falls on an integer."""
     low, high = min(low, 0.0), max(high, 0.0)
@@ -97,7 +121,7 @@ def quantize(
     runs = [layers.forward(one, x) for one in (net, *adapted)]
     wanted, activations = runs[0][-1], [np.concatenate(values) for values in zip(*runs, strict=True)]
     logits = None if head_room == 1.0 or net.layers[-1].kind == "lookup" else _logits(net)  # each matters to a sigmoid
-    of_classes = logits is not None and activations[logits + 1].shape[1:3] == (1, 1)
+    of_classes = logits is not None and (_has_streams(net) or activations[logits + 1].shape[1:3] == (1, 1))
     if logits is not None and of_classes:
         activations[logits + 1] = heard(activations[logits + 1])
     models = [_quantized(net, activations, percentile, head_room, ends) for percentile in percentiles]
@@ -137,22 +161,30 @@ def _quantized(
     ends: tuple[float, int] | None,
 ) -> QuantModel:
     first = activation_tensor(net.input_shape, *_range(activations[0], percentile))
+    if _reads_ids(net):
+        first = Tensor(net.input_shape, 1.0, 0)
     model = QuantModel([Tensor(first.shape, *ends) if ends else first], [], list(net.labels))
-    logits, joined = _logits(net), _joined(net)
+    model.rounds = _has_streams(net)
+    logits, joined, streams, balanced = _logits(net), _joined(net), _streams(net), _balanced(net)
+    peak = max((float(np.abs(activations[tensor]).max()) for tensor in streams), default=0.0)
     for i, layer in enumerate(net.layers):
         sources = layers.sources(net, i)
         source = model.tensors[sources[0]]
         shape = output_shape(layer, *(model.tensors[tensor].shape for tensor in sources))
-        if layer.kind in SAME_GRID_KINDS:
+        if i + 1 in streams:
+            model.tensors.append(Tensor(shape, stream_scale(peak, shape[2], EPSILON), 0, wide=True))
+        elif layer.kind in SAME_GRID_KINDS:
             model.tensors.append(replace(source, shape=shape))
         elif layer.kind == "softmax":
             model.tensors.append(Tensor(shape, *SOFTMAX_GRID))
         elif ends and i + 1 == len(net.layers):
             model.tensors.append(Tensor(shape, *ends))
         else:
-            low, high = _range(activations[joined.get(i, i) + 1], percentile)
+            ranges = [_range(activations[tensor], percentile) for tensor in joined.get(i + 1, [i + 1])]
+            low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
             room = head_room if i == logits else 1.0
-            model.tensors.append(activation_tensor(shape, room * low, room * high))
+            grid = balanced_tensor if i + 1 in balanced else activation_tensor
+            model.tensors.append(grid(shape, room * low, room * high))
         op = _op(layer, sources, i + 1, source, model.tensors[-1])
         model.ops.append(op)
         if layer.function is not None:
@@ -162,13 +194,37 @@ def _quantized(
     return model
 
 
-def _joined(net: FloatNet) -> dict[int, int]:
-    """For each layer read by a concatenate, which has one grid for all: the last of a chain of these."""
-    found: dict[int, int] = {}
+def _joined(net: FloatNet) -> dict[int, list[int]]:
+    """Tensors whose values a tensor's grid has to hold, if it isn't the tensor alone.
+
+    All that a concatenate reads has one grid, that of the last of a chain of these; what rotate reads holds both sides.
+    """
+    found: dict[int, list[int]] = {}
     for i in reversed(range(len(net.layers))):
-        if net.layers[i].kind == "concatenate":
-            found |= dict.fromkeys((tensor - 1 for tensor in layers.sources(net, i)), found.get(i, i))
+        kind, read, made = net.layers[i].kind, layers.sources(net, i), found.get(i + 1, [i + 1])
+        if kind in ("concatenate", "rotate"):
+            found |= {tensor: made if kind == "concatenate" else [tensor, *made] for tensor in read}
     return found
+
+
+def _has_streams(net: FloatNet) -> bool:
+    return any(layer.kind in STREAM_KINDS for layer in net.layers)
+
+
+def _reads_ids(net: FloatNet) -> bool:
+    return any(layer.kind == "embed" for layer in net.layers)
+
+
+def _streams(net: FloatNet) -> set[int]:
+    """Tensors of 16 bits: what is written to a stream, and constants that are added to one."""
+    made = {i + 1 for i, layer in enumerate(net.layers) if layer.kind in STREAM_KINDS}
+    return made | {layers.sources(net, tensor - 1)[1] for tensor in made if len(net.layers[tensor - 1].inputs) > 1}
+
+
+def _balanced(net: FloatNet) -> set[int]:
+    """Tensors whose zero point has to be 0: what rotate and attend read and write."""
+    turning = [i for i, layer in enumerate(net.layers) if layer.kind in ("rotate", "attend")]
+    return {i + 1 for i in turning} | {tensor for i in turning for tensor in layers.sources(net, i)}
 
 
 def _logits(net: FloatNet) -> int | None:
@@ -188,7 +244,9 @@ def _range(values: Array, percentile: float) -> tuple[float, float]:
 
 
 def _op(layer: Layer, sources: tuple[int, ...], output: int, source: Tensor, target: Tensor) -> Op:
-    op = Op(layer.kind, sources[0], output, input2=sources[-1] if len(sources) > 1 else 0)
+    second, third = (*sources, 0, 0)[1:3]
+    op = Op(layer.kind, sources[0], output, input2=second, input3=third, heads=layer.heads)
+    op.centred, op.causal = layer.centred, layer.causal
     if layer.kind in (*WINDOW_KINDS, "pad"):
         at = layers.geometry(replace(layer, stride=(1, 1)) if layer.kind == "pad" else layer, source.shape)
         op.kernel, op.stride, op.dilation = layer.kernel, layer.stride, layer.dilation
@@ -198,7 +256,15 @@ def _op(layer: Layer, sources: tuple[int, ...], output: int, source: Tensor, tar
     if layer.places is not None:
         op.axes = (layer.order.index(0) + 1, layer.order.index(1) + 1)
         op.positions = np.concatenate([np.array(places) for places in layer.places]).astype(np.uint16)
-    if layer.weights is not None and layer.bias is not None:
+    if layer.kind == "constant" and layer.weights is not None:
+        op.input, op.values = 0, target.quantize(layer.weights)
+    if layer.kind == "embed" and layer.weights is not None:
+        set_embedding(op, layer.weights, target)
+    if layer.kind == "norm" and layer.weights is not None:
+        set_norm(op, source, target, layer.weights, layer.bias, EPSILON)
+    if layer.angles is not None:
+        set_angles(op, np.arctan2(layer.angles[..., 1], layer.angles[..., 0]))
+    if layer.kind in WEIGHT_KINDS and layer.weights is not None and layer.bias is not None:
         depthwise = layer.kind == "depthwise"
         peak = np.abs(layer.weights).max(axis=(0, 1) if depthwise else (1, 2, 3))
         scale = _weight_scales(peak.astype(np.float64), layer.bias, source.scale)

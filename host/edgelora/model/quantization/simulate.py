@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.core.formats.fixed_point import logistic_16, multiply, saturate_16, tanh_16
-from edgelora.core.formats.network import LSTM_SCALES, PAIR_KINDS, Op, QuantModel, gather_axes
-from edgelora.model.floatnet import layers
+from edgelora.core.formats.network import LSTM_SCALES, PAIR_KINDS, STREAM_KINDS, Op, QuantModel, gather_axes
+from edgelora.model.floatnet import attention, layers
 from edgelora.model.floatnet.layers import Array, Layer, layer_forward
 
 # ---- simulation and calibration --------------------------------------------------------------------------------------
@@ -25,16 +25,21 @@ def simulate(model: QuantModel, x: Array) -> list[Array]:
 
 
 def _grids(model: QuantModel, x: Array) -> list[Array]:
-    """The same on the int8 grids, in float64."""
-    grids: list[Array] = [model.input.quantize(x).astype(np.float64)]
+    """The same on the tensors' grids, in float64; the input of an embed is its ids, as they are."""
+    ids = any(op.kind == "embed" for op in model.ops)
+    grids: list[Array] = [(x if ids else model.input.quantize(x)).astype(np.float64)]
     for op in model.ops:
         grids.append(simulate_op(model, op, *(grids[source] for source in op.inputs or (0,))))
     return grids
 
 
-def simulate_op(model: QuantModel, op: Op, q: Array, other: Array | None = None) -> Array:
-    """Output on the int8 grid of one op for its inputs on their int8 grids, all [N, H, W, C] in float64."""
+def simulate_op(model: QuantModel, op: Op, q: Array, *others: Array) -> Array:
+    """Output on its grid of one op for its inputs on their grids, all [N, H, W, C] in float64."""
     source, target = model.tensors[op.input], model.tensors[op.output]
+    other = others[0] if others else None
+    if op.kind in STREAM_KINDS:
+        stream = np.floor(_added(model, op, q) + 0.5) + (0.0 if other is None else other)
+        return np.asarray(np.clip(stream, *target.limits))
     if op.kind == "lookup" and op.table is not None:
         return op.table[q.astype(np.int64) + 128].astype(np.float64)
     if op.kind == "constant" and op.values is not None:
@@ -64,12 +69,38 @@ def simulate_op(model: QuantModel, op: Op, q: Array, other: Array | None = None)
         total: Array = (accumulators(model, op, q) + op.bias) * (source.scale * op.weight_scale / target.scale)
     elif other is not None and op.kind in PAIR_KINDS:
         total = _pair(op, source.dequantize(q), model.tensors[op.input2].dequantize(other)) / target.scale
+    elif op.kind == "norm":
+        total = _norm(model, op, q) / target.scale
+    elif op.kind == "rotate" and op.angles is not None:
+        total = attention.rotated(q, op.angles / 32767.0)
+    elif op.kind == "attend":
+        k, v = (model.tensors[i].dequantize(grid) for i, grid in zip(op.inputs[1:], others, strict=True))
+        total = attention.attend(source.dequantize(q), k, v, op.heads, op.causal) / target.scale
     elif op.kind == "softmax":
         total = layer_forward(float_layer(model, op), source.dequantize(q)) / target.scale
     else:
         centred = q - source.zero_point
         total = layer_forward(float_layer(model, op), centred) * (source.scale / target.scale)
     return np.asarray(np.clip(np.floor(total + 0.5) + target.zero_point, op.act_min, op.act_max))
+
+
+def _added(model: QuantModel, op: Op, q: Array) -> Array:
+    """What an op adds to a stream, in its steps."""
+    source, target = model.tensors[op.input], model.tensors[op.output]
+    if op.embedding is not None:
+        assert op.weight_scale is not None
+        return np.asarray(op.embedding[q[..., 0].astype(np.int64)] * (op.weight_scale[0] / target.scale))
+    if op.kind == "widen":
+        return source.dequantize(q) / target.scale
+    assert op.bias is not None and op.weight_scale is not None
+    return (accumulators(model, op, q) + op.bias) * (source.scale * op.weight_scale / target.scale)
+
+
+def _norm(model: QuantModel, op: Op, q: Array) -> Array:
+    assert op.gain is not None and op.bias is not None and op.shift is not None
+    source, target = model.tensors[op.input], model.tensors[op.output]
+    unit = target.scale * 2.0 ** -int(op.shift[0])
+    return attention.norm(source.dequantize(q), op.gain * unit, op.bias * (unit / 2**11), op.centred)
 
 
 def _pair(op: Op, a: Array, b: Array) -> Array:

@@ -1,0 +1,59 @@
+"""Quantized transformers: grids that the formats ask for, and the twin's integers beside the float network."""
+
+import numpy as np
+import pytest
+
+from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.formats.network import QuantModel, id_bytes
+from edgelora.core.twin.session import Session
+from edgelora.model.floatnet import layers, zoo
+from edgelora.model.floatnet.layers import FloatNet
+from edgelora.model.quantization.quantize import quantize
+from edgelora.model.quantization.simulate import simulate_op
+
+SIZES = zoo.Transformer(channels=16, layers=2, heads=(4, 2), hidden=20)
+
+
+def drawn(name: str) -> tuple[FloatNet, np.ndarray]:
+    """A network of random weights, its stream of uneven rows, and inputs."""
+    rng = np.random.default_rng(4)
+    if name == "encoder":
+        net = zoo.encoder((1, 40, 6), 5, 1, sizes=SIZES)
+        return net, rng.normal(0, 1, (32, *net.input_shape)).astype(np.float32)
+    net = zoo.language_model(200, 12, 1, SIZES)
+    return net, rng.integers(0, 200, (32, *net.input_shape)).astype(np.float32)
+
+
+def given(model: QuantModel, x: np.ndarray) -> np.ndarray:
+    if model.ops[0].embedding is None:
+        return model.input.quantize(x)
+    return id_bytes(x[..., 0].astype(np.int64), len(model.ops[0].embedding))
+
+
+@pytest.mark.parametrize("name", ["encoder", "language_model"])
+def test_integers_follow_the_float_network(name: str) -> None:
+    net, x = drawn(name)
+    model = quantize(net, x)
+    elm = pack_model(model)
+    assert model.rounds and unpack_model(elm).rounds
+    streams = [tensor for tensor in model.tensors if tensor.wide]
+    assert len(streams) == (6 if name == "encoder" else 5) and len({tensor.scale for tensor in streams}) == 1
+    session = Session(elm, bytes(len(model.ops)), "infer")
+    found, wanted = [], layers.forward(net, x)[-1]
+    for sample in given(model, x):
+        grids = session.activations(np.ascontiguousarray(sample), model)
+        found.append(model.output.dequantize(grids[-1]))
+        whole = [grid[None].astype(np.float64) for grid in grids]
+        whole[0] = np.where(whole[0] < 0, whole[0] + 256, whole[0]) if name == "language_model" else whole[0]
+        for op in model.ops:
+            off = np.abs(simulate_op(model, op, *(whole[i] for i in op.inputs or (0,))) - whole[op.output])
+            assert off.max() <= 1, op.kind
+    noise = np.mean((np.stack(found) - wanted) ** 2) / np.var(wanted)
+    assert 10 * np.log10(noise) < -22
+
+
+def test_adapters_of_all_matrices_have_shifts() -> None:
+    """In a language model all but the embedding carry adapters."""
+    model = quantize(*drawn("language_model"))
+    matrices = [op for op in model.ops if op.is_matrix]
+    assert len(matrices) == 2 * 7 + 1 and all(op.t_shift > 0 for op in matrices)
