@@ -7,7 +7,8 @@ Each line is a word and its values; bytes are in hex:
     run NAME micro_batch N learning_rate N          starts a run
     start BYTES                                     the adapter before the run (.ela)
     step TARGET LOSS LOGITS INPUT                   one sample of one frame or more: its loss and outputs before the
-                                                    update; the target is a label or, with other losses, bytes
+                                                    update; the target is a label or, of a sequence and with other
+                                                    losses, bytes
     final BYTES                                     the adapter with training state, after a flush
     plain BYTES                                     the same adapter without training state
 """
@@ -26,11 +27,12 @@ sys.path[:0] = [str(ROOT / "host"), str(ROOT / "tests" / "support")]
 
 from random_models import model_of, random_model, random_sample, random_target  # noqa: E402
 from random_ops import DrawnOp  # noqa: E402
+from random_transformers import random_transformer  # noqa: E402
 from reference import Trainer, forward_sample, fresh_adapter  # noqa: E402
 
 from edgelora.core.formats.ela import pack_adapter  # noqa: E402
 from edgelora.core.formats.elm import base_id, pack_model  # noqa: E402
-from edgelora.core.formats.network import QuantModel  # noqa: E402
+from edgelora.core.formats.network import TRANSFORMER_KINDS, QuantModel  # noqa: E402
 
 CHAINS = {
     "dense": ("cross_entropy", ("dense", "dense")),
@@ -52,6 +54,7 @@ SIZE_LIMIT = 60_000
 def golden_files() -> dict[str, str]:
     """Name and text of every golden file."""
     models = {name: _chains(*chain) for name, chain in CHAINS.items()} | {name: _drawn(op) for name, op in OPS.items()}
+    models["transformer"] = (model for model in map(random_transformer, range(1000)) if _attends(model))
     files = {name: _file(candidates) for name, candidates in models.items()}
     return {f"{name}.txt": "\n".join(lines) + "\n" for name, lines in files.items()}
 
@@ -62,6 +65,11 @@ def _chains(loss: str, kinds: tuple[str, ...]) -> Iterator[QuantModel]:
 
 def _drawn(op: DrawnOp) -> Iterator[QuantModel]:
     return (model_of(replace(op, seed=seed)) for seed in range(1000))
+
+
+def _attends(model: QuantModel) -> bool:
+    """Whether it is a language model with all kinds of transformers but the rare widen."""
+    return model.learns_sequences and {op.kind for op in model.ops} >= {*TRANSFORMER_KINDS} - {"widen"}
 
 
 def _file(models: Iterable[QuantModel]) -> list[str]:

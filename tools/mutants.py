@@ -270,7 +270,7 @@ def prepared(parts: Objects, steps: int) -> Tests:
     """Makes the tests: seeds, and calls with answers from the NumPy reference and golden files."""
     sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests" / "core")]
     import numpy as np
-    from drawn_runs import Runs
+    from drawn_runs import runs_of
     from random_ops import drawn_op, generated
     from test_cores import FIXED, GOLDEN, golden_calls
 
@@ -282,7 +282,7 @@ def prepared(parts: Objects, steps: int) -> Tests:
     draw = generated(np.random.default_rng(1))
     runs = [golden_calls(path) for path in GOLDEN]
     for op in [*FIXED.values(), *(drawn_op(draw, work=15) for _ in range(DRAWN_OPS))]:
-        made = Runs(op)
+        made = runs_of(op)
         runs.append((made.calls, made.answers))
     questions = WORK / "questions"
     questions.write_bytes(b"".join(struct.pack("<I", len(bytes(calls))) + bytes(calls) for calls, _ in runs))

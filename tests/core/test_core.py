@@ -26,6 +26,7 @@ from random_models import (
     ranks_of,
 )
 from random_ops import DrawnOp
+from random_transformers import random_transformer
 from reference import FORWARD_KINDS
 
 from edgelora.core.formats.ela import Adapter, pack_adapter, unpack_adapter
@@ -64,8 +65,17 @@ class Case:
         return Session(self.data, ranks, self.mode, self.micro_batch, self.momentum, **options)
 
 
+def drawn(seed: int, size: str = "small", edges: bool = False, loss: str = "cross_entropy") -> QuantModel:
+    """A random model, one in four a transformer."""
+    return (
+        random_transformer(seed, None, edges, loss)
+        if seed % 4 == 2
+        else random_model(seed, size, None, False, edges, loss)
+    )
+
+
 def random_case(seed: int, steps: int = 10, loss: str | None = None, size: str = "small") -> Case:
-    model = random_model(1000 + seed, size, edges=seed % 3 == 0, loss=loss or LOSSES[seed // 3 % 3])
+    model = drawn(1000 + seed, size, edges=seed % 3 == 0, loss=loss or LOSSES[seed // 3 % 3])
     return case_of(model, np.random.default_rng(1000 + seed), steps)
 
 
@@ -99,7 +109,7 @@ def trained(session: Session, case: Case, seed: int = 1) -> tuple[list[int], byt
 def test_forward_equals_reference(size: str) -> None:
     for seed in range(100) if size == "small" else fresh_seeds(40):
         rng = np.random.default_rng(seed)
-        model = random_model(seed, size, edges=seed % 3 == 0, loss=LOSSES[seed // 3 % 3])
+        model = drawn(seed, size, edges=seed % 3 == 0, loss=LOSSES[seed // 3 % 3])
         data = pack_model(model)
         sessions = [Session(data, bytes(len(model.ops)), "infer", plain=plain) for plain in (False, True)]
         for adapter in [None] + [random_adapter(rng, model, trainable_a=True) for _ in range(2)]:
@@ -176,7 +186,7 @@ def placed(regions: list[Region], order: Callable[[Region], object]) -> tuple[in
 def test_buffers_have_the_lowest_places(mode: str) -> None:
     """Regions are placed by size or by birth, whichever order needs less."""
     for seed in range(30):
-        model = random_model(seed, "medium" if seed % 2 else "small")
+        model = drawn(seed, "medium" if seed % 2 else "small")
         ranks = ranks_of(model, random_ranks(np.random.default_rng(seed), model))
         layout = twin_regions.layout(pack_model(model), ranks, mode, 4, 1)
         regions = [r for r in layout.regions if r.op >= 0 and r.name.split()[0] not in LASTING]
@@ -247,7 +257,8 @@ def kept_features(case: Case, x: np.ndarray, lowest: int) -> list[np.ndarray]:
     held, features = {}, []
     for frame in x:
         trace = reference.forward(case.model, frame, held=held)
-        features.append(np.concatenate([trace.y[i].reshape(-1) for i in reference.cut(case.model, lowest)]))
+        read = [(trace.y[i], case.model.tensors[i].dtype) for i in reference.cut(case.model, lowest)]
+        features.append(np.concatenate([y.astype(dtype).reshape(-1).view(np.int8) for y, dtype in read]))
     return features if any(op.kind == "history" for op in case.model.ops[lowest:]) else features[-1:]
 
 
@@ -320,7 +331,7 @@ def test_samples_of_one_call_are_checked() -> None:
 def test_merging_equals_reference(first: int) -> None:
     for seed in range(first, first + 20):
         rng = np.random.default_rng(seed)
-        model = random_model(3000 + seed, edges=False)
+        model = drawn(3000 + seed)
         adapter = random_adapter(rng, model, trainable_a=True)
         if seed % 5 == 0:
             for layer in adapter.layers:
@@ -728,7 +739,7 @@ def test_an_adapter_of_another_base_is_refused() -> None:
 def test_a_session_never_writes_outside_its_arena(mode: str) -> None:
     """Regions of the plan with overlapping lifetimes don't overlap in memory, and all lie in the arena."""
     for seed in range(40):
-        model = random_model(seed, edges=False, loss=LOSSES[seed % 3])
+        model = drawn(seed, loss=LOSSES[seed % 3])
         data = pack_model(model)
         rng = np.random.default_rng(seed)
         ranks = ranks_of(model, random_ranks(rng, model))

@@ -16,7 +16,7 @@ import fresh
 import numpy as np
 import pytest
 from class_cases import INPUTS, small_base
-from drawn_runs import Runs
+from drawn_runs import Runs, runs_of
 from fresh import FULL, fresh_seeds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -31,6 +31,7 @@ from random_models import (
     ranks_of,
 )
 from random_ops import DrawnOp, drawn_op
+from random_transformers import random_transformer
 
 from benchmarks.kernels import SHAPES
 from benchmarks.networks import network
@@ -61,6 +62,7 @@ tflite_writer = pytest.importorskip("tflite_writer")
 
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("*.txt"))
 OPS = 2500 if FULL else 250
+TRANSFORMERS = 2000 if FULL else 100
 SLOW = () if FULL else ("xtensawin-s3",)  # seconds an op: each vector instruction is trapped
 SLOW_ONE_IN = 8  # drawn ops that slow cores run
 MACHINES = {MPS2_CORTEX_M33: 2, MPS3_CORTEX_M55: 16, VIRT_RV32: 1}  # products of an instruction, at most
@@ -154,11 +156,15 @@ def programs() -> Iterator[list[Program]]:
 
 def check(programs: list[Program], drawn: DrawnOp) -> None:
     """All cores agree on the op's outputs and, if errors pass through it, on the result of training."""
-    runs = Runs(drawn)
+    runs = runs_of(drawn)
     if drawn.tflite:
         tflm = tflite_writer.TflmModel(tflite_writer.write_tflite(runs.model))
         for x, y in zip(runs.x, runs.y, strict=True):
             assert tflm(x).tobytes() == y, "TensorFlow Lite Micro has another output"
+    check_runs(programs, runs)
+
+
+def check_runs(programs: list[Program], runs: Runs) -> None:
     for program in programs:
         answers = program.run(runs.calls)
         differ = [name for name, a, b in zip(runs.calls.names, answers, runs.answers, strict=True) if a != b]
@@ -196,6 +202,19 @@ def test_drawn_ops(programs: list[Program], record_property: Callable) -> None:
     run()
     assert kinds.total() >= OPS
     record_property("drawn ops", kinds.total())
+
+
+def test_drawn_transformers(programs: list[Program], record_property: Callable) -> None:
+    for number, seed in enumerate(fresh_seeds(TRANSFORMERS)):
+        model = random_transformer(seed, edges=seed % 3 == 0)
+        ranks = random_ranks(np.random.default_rng(seed), model)
+        runs = Runs(model, ranks, seed, trainable_a=seed % 2 == 0)
+        try:
+            check_runs(for_op(programs, number), runs)
+        except AssertionError as error:
+            error.add_note(f"seed {seed}")
+            raise
+    record_property("drawn transformers", TRANSFORMERS)
 
 
 @pytest.mark.parametrize("name", FIXED)
@@ -286,7 +305,8 @@ def golden_calls(path: Path) -> tuple[Calls, Answers]:
             expected += [0, 0]
         elif kind == "step":
             target, loss, _, x = values
-            calls.train(unhexed(x), int(target) if model.loss == "cross_entropy" else unhexed(target), rate)
+            label = model.loss == "cross_entropy" and not model.learns_sequences
+            calls.train(unhexed(x), int(target) if label else unhexed(target), rate)
             expected.append(int(loss))
         elif kind == "final":
             calls.flush(rate)
@@ -345,8 +365,9 @@ def test_features_are_the_twins(program: Program, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", fresh_seeds(2))
 def test_all_uses_of_a_sample_are_the_same_on_every_core(programs: list[Program], seed: int) -> None:
-    """Evaluation, features, classes and blended adapters, for a random network and for one with room for classes."""
-    for model in (random_model(seed), small_base(np.random.default_rng(seed))):
+    """Evaluation, features, classes and blended adapters, for a random network, a transformer and one with room for
+    classes."""
+    for model in (random_model(seed), random_transformer(seed), small_base(np.random.default_rng(seed))):
         rng, calls = np.random.default_rng(seed), Calls()
         frames = random_frames(rng, model)
         calls.open(pack_model(model), ranks_of(model, random_ranks(rng, model)), "trainable_a", 2, frames=frames)

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from drawn_runs import Runs
+from drawn_runs import runs_of
 from fresh import FULL, fresh_seeds
 from random_models import random_input
 from random_ops import DrawnOp
@@ -90,7 +90,7 @@ def test_instructions_on_an_esp32s3_are_counted() -> None:
 def differs(program: Program) -> bool:
     """Does the program die or give another answer?"""
     try:
-        return any(program.run(runs.calls) != runs.answers for runs in map(Runs, OPS))
+        return any(program.run(runs.calls) != runs.answers for runs in map(runs_of, OPS))
     except RuntimeError:
         return True
     finally:

@@ -1,4 +1,4 @@
-"""Runs of a random op for every core: calls, and the reference's answers."""
+"""Runs of a random op or network for every core: calls, and the reference's answers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from reference import Trainer, forward, fresh_adapter, merge
 from edgelora.base.resources import ROOT
 from edgelora.core.formats.ela import pack_adapter
 from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.formats.network import QuantModel
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -21,18 +22,28 @@ RATE = 20_000
 VARIANTS = ((False, 1), (True, 1), (False, 2), (True, 2))  # plain kernels, cores
 
 
-class Runs:
-    """calls: for both variants of the kernels, on one core and two; answers: the expected ones.
+def runs_of(drawn: DrawnOp) -> Runs:
+    """Runs of a model whose last op is the drawn one."""
+    model = model_of(drawn)
+    made = model.tensors[1]
+    first = min(2 + drawn.seed % 3, 65536 // made.shape[2], 2**20 // made.positions)
+    ranks = {len(model.ops) - 1: drawn.rank} | ({} if drawn.alone else {0: first})
+    return Runs(model, {op: rank for op, rank in ranks.items() if rank}, drawn.seed, drawn.shift, drawn.trainable_a)
 
-    x, y: inputs without an adapter, outputs.
+
+class Runs:
+    """Inference, without and with adapters of these ranks, and training.
+
+    calls: for both variants of the kernels, on one core and two; answers: the expected ones. x, y: inputs without an
+    adapter, outputs. shift: offset in bytes of inputs from a multiple of 4.
     """
 
-    def __init__(self, drawn: DrawnOp) -> None:
-        self.drawn = drawn
-        self.rng = np.random.default_rng(drawn.seed + 1)
-        self.model = model_of(drawn)
-        self.data = pack_model(self.model)
-        self.ranks = self._ranks()
+    def __init__(
+        self, model: QuantModel, ranks: dict[int, int], seed: int, shift: int = 0, trainable_a: bool = False
+    ) -> None:
+        self.model, self.ranks, self.shift, self.trainable_a = model, ranks, shift, trainable_a
+        self.rng = np.random.default_rng(seed + 1)
+        self.data = pack_model(model)
         self.calls, self.answers = Calls(), Answers()
         self.x = [random_sample(self.rng, self.model, 1)[0] for _ in range(3 if self.model.has_history else 1)]
         held: dict = {}
@@ -41,12 +52,6 @@ class Runs:
         if self.ranks:
             self._infer_with_adapter()
             self._train()
-
-    def _ranks(self) -> dict[int, int]:
-        made = self.model.tensors[1]
-        first = min(2 + self.drawn.seed % 3, 65536 // made.shape[2], 2**20 // made.positions)
-        ranks = {len(self.model.ops) - 1: self.drawn.rank} | ({} if self.drawn.alone else {0: first})
-        return {op: rank for op, rank in ranks.items() if rank}
 
     def _open(self, mode: str, plain: bool, cores: int, *options: int) -> None:
         ranks = bytes(self.ranks.get(i, 0) for i in range(len(self.model.ops)))
@@ -60,7 +65,7 @@ class Runs:
         for plain, cores in VARIANTS:
             self._open("infer", plain, cores)
             for x, y in zip(self.x, self.y, strict=True):
-                self._call("infer", y, x, self.drawn.shift)
+                self._call("infer", y, x, self.shift)
 
     def _infer_with_adapter(self) -> None:
         adapter = random_adapter(self.rng, self.model, trainable_a=True, ranks=self.ranks)
@@ -72,10 +77,10 @@ class Runs:
         for plain, cores in VARIANTS:
             self._open("infer", plain, cores)
             self._call("use", 0, file)
-            self._call("infer", y, self.x[0], self.drawn.shift)
+            self._call("infer", y, self.x[0], self.shift)
             self._call("merge", 0, op)
             if not self.model.has_history:
-                self._call("infer", merged_y, self.x[0], self.drawn.shift)
+                self._call("infer", merged_y, self.x[0], self.shift)
 
     def _train(self) -> None:
         rng, model = self.rng, self.model
@@ -84,7 +89,7 @@ class Runs:
         if not micro_batch:
             return
         base = base_id(self.data)
-        start = fresh_adapter(model, self.ranks, 5, base, self.drawn.trainable_a, momentum, threshold)
+        start = fresh_adapter(model, self.ranks, 5, base, self.trainable_a, momentum, threshold)
         for layer in start.layers:
             layer.b = rng.integers(-60, 61, layer.b.shape).astype(np.int8)
         trainer = Trainer(model, start, micro_batch)
@@ -94,11 +99,11 @@ class Runs:
         trainer.flush(RATE)
         saved = pack_adapter(trainer.export())
         for plain, cores in VARIANTS:
-            mode = "trainable_a" if self.drawn.trainable_a else "frozen_a"
+            mode = "trainable_a" if self.trainable_a else "frozen_a"
             self._open(mode, plain, cores, micro_batch, momentum, threshold)
             self._call("load", 0, file)
             for (x, target), loss in zip(samples, losses, strict=True):
-                self._call("train", loss, x, target, RATE, self.drawn.shift)
+                self._call("train", loss, x, target, RATE, self.shift)
             self._call("flush", 0, RATE)
             self._call("save", saved, state=True)
 

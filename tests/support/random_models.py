@@ -50,6 +50,7 @@ from edgelora.core.formats.network import (
     QuantModel,
     Tensor,
     gather_axes,
+    id_bytes,
     layer_size,
 )
 
@@ -101,7 +102,7 @@ def random_model(
 
     If the last op does not suit the loss, a dense layer is appended.
     """
-    builder = _Builder(np.random.default_rng(seed), SHAPES[size], oracle, edges)
+    builder = Builder(np.random.default_rng(seed), SHAPES[size], oracle, edges)
     model = builder.model
     kinds = kinds or _random_kinds(builder.rng, loss, MIDDLE if oracle else (*MIDDLE, *FORWARD))
     for index, kind in enumerate(kinds):
@@ -109,7 +110,7 @@ def random_model(
         if last and kind in ("softmax", "lookup"):
             builder.end_for(loss)
         builder.block(kind, last and builder.rng.random() < 0.8)
-    model.loss = loss
+    model.loss, model.rounds = loss, seed // 2 % 2 == 1
     builder.end_for(loss)
     model.labels = [f"class {i}" for i in range(model.loss_tensor.shape[2])] if loss == "cross_entropy" else []
     return model
@@ -119,9 +120,7 @@ def model_of(drawn: DrawnOp) -> QuantModel:
     """A model whose last op is the drawn one; unless that is alone, 1x1 convolutions before it compute its inputs."""
     rng = np.random.default_rng(drawn.seed)
     first = (*drawn.source[:2], int(rng.integers(1, 4)))
-    builder = _Builder(
-        rng, SHAPES["small"], drawn.tflite, drawn.edges, drawn.source if drawn.alone else first, inputs=2
-    )
+    builder = Builder(rng, SHAPES["small"], drawn.tflite, drawn.edges, drawn.source if drawn.alone else first, inputs=2)
     if drawn.kind == "svdf_time":  # int16 has none
         builder.model.tensors[0] = Tensor(drawn.source, builder.model.input.scale, 0)
     if not drawn.alone:
@@ -151,7 +150,9 @@ def _window_to(source: Shape, target: Shape) -> DrawnOp:
 
 
 def random_target(rng: np.random.Generator, model: QuantModel) -> int | NDArray[np.int8]:
-    """A label, or a target for each value of the loss tensor."""
+    """A label or, in a sequence, an id of each position; or a target for each value of the loss tensor."""
+    if model.learns_sequences:
+        return id_bytes(_random_ids(rng, model.classes, model.loss_tensor.positions), model.classes)
     if model.loss == "cross_entropy":
         return int(rng.integers(model.loss_tensor.size))
     low, high = (0, 2) if model.loss == "binary_cross_entropy" else (-128, 128)
@@ -169,13 +170,23 @@ def random_sample(rng: np.random.Generator, model: QuantModel, frames: int) -> N
 
 
 def random_input(rng: np.random.Generator, model: QuantModel) -> NDArray[np.int8]:
-    """An int8 input: noise, or one of the extremes."""
+    """An int8 input: noise or one of the extremes, or ids."""
+    if embed := next((op for op in model.ops if op.embedding is not None), None):
+        ids = _random_ids(rng, len(embed.embedding), model.input.positions)
+        return id_bytes(ids, len(embed.embedding)).reshape(model.input.shape)
     choice = rng.integers(0, 6)
     if choice == 0:
         return np.full(model.input.shape, rng.choice([-128, 127, model.input.zero_point]), np.int8)
     if choice == 1:
         return rng.choice(np.array([-128, 127], np.int8), model.input.shape)
     return rng.integers(-128, 128, model.input.shape).astype(np.int8)
+
+
+def _random_ids(rng: np.random.Generator, symbols: int, count: int) -> NDArray[np.int64]:
+    """Mostly ids of symbols, of which few are different in some inputs, and of none."""
+    ids = rng.integers(0, rng.choice([1, 2, symbols, symbols]), count)
+    most = 256 if symbols <= 256 else 65536
+    return np.where(rng.random(count) < 0.1, rng.integers(min(symbols, most - 1), most, count), ids)
 
 
 def random_ranks(rng: np.random.Generator, model: QuantModel) -> dict[int, int]:
@@ -274,7 +285,7 @@ Shape = tuple[int, int, int]
 
 
 @dataclass
-class _Builder:
+class Builder:
     """Appends ops; a few inputs calibrate each, so that its output uses the int8 range."""
 
     rng: np.random.Generator
@@ -475,8 +486,7 @@ class _Builder:
             self._quantize(op, grid, function)
         if clamps:
             op.act_min, op.act_max = _range(self.rng, op, self.model.tensors[-1], self.oracle)
-        if self.edges and not self.oracle:
-            self._edge_values(op)
+        self.edge(op)
         takes_off = drawn.takes_off if drawn else takes_off
         if takes_off >= 0:
             op.multiplier[takes_off] *= -1
@@ -571,7 +581,7 @@ class _Builder:
         if op.kind in RECURRENT_KINDS:
             return _forward_op(rng, model, op, self.edges and not self.oracle)
         if op.kind in WEIGHT_KINDS:
-            spread = self._weights(op)
+            spread = self.weigh(op)
             grid = grid or (_scale(rng), self._zero_point(op))
             unit = grid[0] * float(rng.uniform(25, 60)) / spread / source.scale
             outputs = len(op.bias)
@@ -591,7 +601,7 @@ class _Builder:
             return -128 if self.rng.random() < 0.7 else int(self.rng.integers(-128, 0))
         return _zero_point(self.rng)
 
-    def _weights(self, op: Op) -> float:
+    def weigh(self, op: Op) -> float:
         """Sets random weights, a bias that centers the accumulators, adapter shifts; the accumulators' spread."""
         rng, model = self.rng, self.model
         outputs = model.tensors[op.output].shape[2]
@@ -625,7 +635,10 @@ class _Builder:
         tensor = self.model.tensors[index]
         return tensor.scale * (trace.y[index] - tensor.zero_point)
 
-    def _edge_values(self, op: Op) -> None:
+    def edge(self, op: Op) -> None:
+        """Sets values that no quantizer would choose, if the model is to have some."""
+        if self.oracle or not self.edges:
+            return
         if op.kind in WEIGHT_KINDS or op.kind in ("multiply", "prelu") and self.rng.random() < 0.3:
             _edge_multipliers(self.rng, op)
         elif op.kind == "lookup" and self.rng.random() < 0.3:

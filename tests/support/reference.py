@@ -47,12 +47,18 @@ def trunc_shift(a: Ints, n: int) -> Ints:
     return np.zeros_like(a) if n > 31 else np.sign(a) * (np.abs(a) >> n)
 
 
-def block(v: Ints, x: int) -> tuple[Ints, int]:
-    """q and exponent such that v * 2^x ~ q * 2^exponent, with q within +-127."""
-    n, largest = 0, int(np.abs(int32(v)).max())
-    while largest >> n > 127:
+def block(v: Ints, x: int, rounds: bool = False) -> tuple[Ints, int]:
+    """q and exponent such that v * 2^x ~ q * 2^exponent, with q within +-127; rounds: of a model that has this flag."""
+    n, divide = 0, rounded if rounds else trunc_shift
+    while np.abs(divide(int32(v), n)).max() > 127:
         n += 1
-    return trunc_shift(v, n), x + n
+    return divide(v, n), x + n
+
+
+def rounded(v: Ints, n: int, shifted: int = 0) -> Ints:
+    """v / 2^n, rounded by the offset of each value's place; of values that were already divided by 2^shifted, too."""
+    offset = np.where(np.arange(v.size) % 2 == 0, 0xAAAAAAAA, 0x55555555).reshape(v.shape) >> shifted
+    return np.sign(v) * ((np.abs(v) + offset % 2**n) >> n)
 
 
 # --- 2. Base network, 3. Adapter branch ---
@@ -167,8 +173,16 @@ def op_forward(model: QuantModel, index: int, trace: Trace, layer: AdapterLayer 
     """The output of one op whose inputs are in the trace."""
     op = model.ops[index]
     x, other = trace.y[op.input], trace.y[op.input2]
-    if op.kind in ("conv", "dense"):
+    if op.kind in ("conv", "dense", "project"):
         return matrix_forward(model, index, layer, trace)
+    if op.kind in ("embed", "widen"):
+        return added_to_stream(op, trace, embedded(op, x) if op.kind == "embed" else widened(model, op, x))
+    if op.kind == "norm":
+        return norm_forward(model, op, x)
+    if op.kind == "rotate":
+        return np.clip(round_shift(turned(op, x, 1), 15), -128, 127)
+    if op.kind == "attend":
+        return attend_forward(model, op, trace)
     if op.kind == "depthwise":
         return to_output(model, op, depthwise_sums(model, op, x))
     if op.kind == "mean":
@@ -381,6 +395,8 @@ def matrix_forward(model: QuantModel, index: int, layer: AdapterLayer | None, tr
         t = np.clip(round_shift(int32(rows @ a.T), layer.t_shift), -127, 127)
         trace.t[index], trace.branch[index] = t, round_shift(int32(t @ b.T), -layer.branch_shift)
         acc = int32(acc + trace.branch[index])
+    if op.kind == "project":
+        return added_to_stream(op, trace, requantized(op, acc))
     return to_output(model, op, acc)
 
 
@@ -389,9 +405,12 @@ def weight_matrix(op: Op) -> Ints:
     return op.weights.astype(np.int64).reshape(len(op.weights), -1)
 
 
+def requantized(op: Op, acc: Ints) -> Ints:
+    return requantize(acc, op.multiplier.astype(np.int64), op.shift.astype(np.int64))
+
+
 def to_output(model: QuantModel, op: Op, acc: Ints) -> Ints:
-    scaled = requantize(acc, op.multiplier.astype(np.int64), op.shift.astype(np.int64))
-    return np.clip(scaled + model.tensors[op.output].zero_point, op.act_min, op.act_max)
+    return np.clip(requantized(op, acc) + model.tensors[op.output].zero_point, op.act_min, op.act_max)
 
 
 def average_pool_forward(model: QuantModel, op: Op, x: Ints) -> Ints:
@@ -406,6 +425,114 @@ def average_pool_forward(model: QuantModel, op: Op, x: Ints) -> Ints:
 def window_counts(window: NDArray[np.intp], positions: int) -> Ints:
     """Elements inside the input of each window, [positions, 1]."""
     return (window < positions).sum(axis=1, keepdims=True)
+
+
+# --- 2. Streams and attention ---
+
+
+def added_to_stream(op: Op, trace: Trace, values: Ints) -> Ints:
+    before = trace.y[op.input2] if op.input2 else 0
+    return int16(before + int16(values))
+
+
+def ids_of(values: Ints) -> Ints:
+    """The ids in int8 [positions, 1 or 2]: unsigned bytes, little-endian."""
+    return sum((values[:, i] & 255) << 8 * i for i in range(values.shape[1]))
+
+
+def embedded(op: Op, x: Ints) -> Ints:
+    ids = ids_of(x)
+    known = ids < len(op.embedding)
+    rows = requantized(op, op.embedding.astype(np.int64)[np.where(known, ids, 0)])
+    return np.where(known[:, None], rows, 0)
+
+
+def widened(model: QuantModel, op: Op, x: Ints) -> Ints:
+    return requantized(op, x - model.tensors[op.input].zero_point)
+
+
+def bits(v: int) -> int:
+    return int(v).bit_length()
+
+
+def normalized(op: Op, x: Ints) -> tuple[Ints, Ints, Ints]:
+    """r [rows, 1], k / 2 [rows, 1] and the normalized rows in Q11."""
+    d, rows, found = x.shape[1], [], []
+    for row in x:
+        total = int(row.sum()) if op.centred else 0
+        n = d * int((row * row).sum()) - total**2 + int(op.multiplier[0])
+        assert 0 < n < 2**63
+        k = (32 - bits(n)) // 2 * 2
+        scaled = n << k if k >= 0 else n >> -k
+        assert 2**30 <= scaled < 2**32
+        r = 2**31 // math.isqrt(scaled)
+        c = d * row - total
+        p = max(0, bits(np.abs(int32(c)).max()) - 15)
+        size, by = np.abs(round_shift(c, p)) * r, 20 - k // 2 - p
+        assert by > 0 and size.max() + 2 ** (by - 1) < 2**32
+        rows.append(np.clip(np.sign(c) * ((size + 2 ** (by - 1)) >> by), -(2**15), 2**15 - 1))
+        found.append((r, k // 2))
+    r, half = np.array(found).T[..., None]
+    return r, half, np.stack(rows)
+
+
+def norm_forward(model: QuantModel, op: Op, x: Ints) -> Ints:
+    xh = normalized(op, x)[2]
+    y = round_shift(int32(xh * op.gain.astype(np.int64) + op.bias), int(op.shift[0]) + 11)
+    return np.clip(y + model.tensors[op.output].zero_point, -128, 127)
+
+
+def turned(op: Op, x: Ints, sign: int) -> Ints:
+    """Pairs of channels turned by their row's angles, in Q15; sign -1: back."""
+    half = op.angles.shape[1]
+    a, b = x.reshape(len(x), -1, 2, half).transpose(2, 0, 1, 3)  # [rows, heads, half]
+    c, s = op.angles.astype(np.int64).transpose(2, 0, 1)[:, :, None]
+    return np.stack([a * c - sign * b * s, b * c + sign * a * s], axis=2).reshape(x.shape)
+
+
+EXPONENTIALS = np.array([math.floor(255 * 128 * 2 ** (-f / 256) + 0.5) for f in range(256)])
+
+
+@dataclass
+class Head:
+    """Of a head of an attend: its channels in q, and in k and v; e and p [rows, rows], r and h [rows, 1]."""
+
+    own: slice
+    shared: slice
+    e: Ints
+    p: Ints
+    r: Ints
+    h: Ints
+
+
+def heads_of(model: QuantModel, op: Op, trace: Trace) -> list[Head]:
+    (heads, shared), size = op.heads, model.tensors[op.input].shape[2] // op.heads[0]
+    found = []
+    for head in range(heads):
+        other = head * shared // heads
+        own, theirs = slice(head * size, (head + 1) * size), slice(other * size, (other + 1) * size)
+        s = int32(trace.y[op.input][:, own] @ trace.y[op.input2][:, theirs].T)
+        seen = np.tri(len(s), dtype=bool) if op.causal else np.ones(s.shape, bool)
+        d = np.where(seen, s, -(2**31)).max(axis=1, keepdims=True) - s
+        u = np.minimum(d * int(op.multiplier[0]) >> int(op.shift[0]), 2304)
+        u = np.where(seen, u, 2304)
+        e = np.where(seen, ((EXPONENTIALS[u & 255] >> (u >> 8)) + 64) >> 7, 0)
+        total = e.sum(axis=1, keepdims=True)
+        h = np.array([[16 - bits(row)] for row in total[:, 0]])
+        assert (total << h >= 2**15).all() and (total << h < 2**16).all()
+        r = 2**31 // (total << h)
+        p = int32(e * r + 2 ** (15 - h)) >> 16 - h
+        found.append(Head(own, theirs, e, p, r, h))
+    return found
+
+
+def attend_forward(model: QuantModel, op: Op, trace: Trace) -> Ints:
+    y = np.zeros(trace.y[op.input].shape, np.int64)
+    for head in heads_of(model, op, trace):
+        acc = int32(head.e @ trace.y[op.input3][:, head.shared] << head.h)
+        multiplier = int32(int32(int(op.multiplier[1]) * head.r) >> 15 << 15)
+        y[:, head.own] = requantize(acc, multiplier, np.int64(op.shift[1]) - 15)
+    return np.clip(y, -128, 127)
 
 
 # --- 4. Loss ---
@@ -438,8 +565,11 @@ def log2_q12(v: int) -> int:
 def loss(model: QuantModel, q: Ints, target: int | NDArray) -> tuple[int, Ints, int]:
     """The loss and the error of the loss tensor, given flattened as q: e and its exponent.
 
-    target: a label for cross_entropy, else as many values as q has.
+    target: a label for cross_entropy, or the ids of its positions; else as many values as q has.
     """
+    if model.loss == "cross_entropy" and model.loss_tensor.positions > 1:
+        goal = np.asarray(target, np.int64).reshape(model.loss_tensor.positions, -1)
+        return cross_entropy_of_rows(model, q.reshape(len(goal), -1), ids_of(goal))
     if model.loss == "cross_entropy":
         return cross_entropy(model, q, int(target))
     goal = np.asarray(target, np.int64).reshape(-1)
@@ -465,14 +595,31 @@ def logarithm(v: int) -> int:
 
 
 def cross_entropy(model: QuantModel, q: Ints, label: int) -> tuple[int, Ints, int]:
+    value, v = softmax_error(model, q, label)
+    e, x = block(v, -15, model.rounds)
+    return value, e, x
+
+
+def cross_entropy_of_rows(model: QuantModel, q: Ints, ids: Ints) -> tuple[int, Ints, int]:
+    """The loss of all rows [positions, symbols] whose id is that of a symbol."""
+    v, values = np.zeros_like(q), []
+    for place, label in enumerate(ids):
+        if label < q.shape[1]:
+            value, v[place] = softmax_error(model, q[place], int(label))
+            values.append(value)
+    e, x = block(v, -15, model.rounds)
+    return sum(values) // max(1, len(values)), e.reshape(-1), x
+
+
+def softmax_error(model: QuantModel, q: Ints, label: int) -> tuple[int, Ints]:
+    """The loss of a position's logits, and their error in Q15."""
     d = q.max() - q
     w = exponential(model, d)
     total = int(w.sum())
     p = (w * 2**15 + total // 2) // total
     onehot = np.arange(len(d)) == label
-    e, x = block(within_grid(p - 2**15 * onehot, q), -15)
     scaled = int32(np.array(d[label] * softmax_constants(model)[0] + 8)) >> 4
-    return int(scaled) + logarithm(total), e, x
+    return int(scaled) + logarithm(total), within_grid(p - 2**15 * onehot, q)
 
 
 def class_rows(stats: ClassStats, classes: list[ClassRow]) -> list[tuple[Ints, int]]:
@@ -510,7 +657,11 @@ def class_loss(model: QuantModel, classes: list[ClassRow], x: Ints, q: Ints, lab
     mantissa = scale >> (bits - 16) if bits > 16 else scale << (16 - bits)
     g = trunc_shift(int32(d * (2**30 // mantissa)), 16)
     inputs = int32((g[:, None] * np.array([row for row, _ in rows])).sum(axis=0))
-    return value, block(within_grid(outputs, q), -15), block(inputs, 3 - bits - model.class_stats.exponent)
+    return (
+        value,
+        block(within_grid(outputs, q), -15, model.rounds),
+        block(inputs, 3 - bits - model.class_stats.exponent, model.rounds),
+    )
 
 
 def binary_cross_entropy(model: QuantModel, q: Ints, goal: Ints) -> tuple[int, Ints, int]:
@@ -518,7 +669,7 @@ def binary_cross_entropy(model: QuantModel, q: Ints, goal: Ints) -> tuple[int, I
     w = exponential(model, np.abs(d))
     positive = 2**31 // (2**16 + w)
     p = np.where(d >= 0, positive, 2**15 - positive)
-    e, x = block(within_grid(p - 2**15 * goal, q), -15)
+    e, x = block(within_grid(p - 2**15 * goal, q), -15, model.rounds)
     wrong = (d != 0) & ((d > 0) != (goal == 1))
     scaled = int32(np.abs(d) * softmax_constants(model)[0] + 8) >> 4
     value = sum(logarithm(2**16 + int(v)) for v in w) + int(scaled[wrong].sum())
@@ -526,7 +677,7 @@ def binary_cross_entropy(model: QuantModel, q: Ints, goal: Ints) -> tuple[int, I
 
 
 def mean_squared_error(model: QuantModel, q: Ints, goal: Ints) -> tuple[int, Ints, int]:
-    e, x = block(q - goal, 0)
+    e, x = block(q - goal, 0, model.rounds)
     total, n = int(((q - goal) ** 2).sum()), len(q)
     return total // n * 16 + total % n * 16 // n, e, x
 
@@ -559,8 +710,8 @@ def backward(
     errors: dict[int, Error] = {}
     head, last = model.ops[-1].input, traces[-1]
     if below is not None and head and needs[head - 1]:
-        merge_error(errors, head, (below[0].reshape(last.y[head].shape), below[1]))
-    merge_error(errors, model.loss_index, (e.reshape(last.y[model.loss_index].shape), x))
+        merge_error(model, errors, head, (below[0].reshape(last.y[head].shape), below[1]))
+    merge_error(model, errors, model.loss_index, (e.reshape(last.y[model.loss_index].shape), x))
     carries: dict[int, Error] = {}
     found = []
     for trace in reversed(traces):
@@ -592,7 +743,7 @@ def frame_backward(
             passed = op_backward(model, index, layers.get(index), trace, error, products)
         for source, error in zip(op.inputs, passed, strict=True):
             if source > 0 and needs[source - 1]:
-                merge_error(errors, source, error)
+                merge_error(model, errors, source, error)
     return products
 
 
@@ -610,7 +761,7 @@ def history_backward(model: QuantModel, index: int, arrived: Error | None, carri
     if older.any():
         n = max(0, int(np.abs(older).max()).bit_length() - 14)
         carries[index] = np.concatenate([0 * v[: source.size], trunc_shift(older, n)]), x + n
-    q, exponent = block(newest, x)
+    q, exponent = block(newest, x, model.rounds)
     return q.reshape(-1, source.shape[2]), exponent
 
 
@@ -622,14 +773,14 @@ def needed(model: QuantModel, layers: dict[int, AdapterLayer]) -> list[bool]:
     return needs
 
 
-def merge_error(errors: dict[int, Error], tensor: int, new: Error) -> None:
+def merge_error(model: QuantModel, errors: dict[int, Error], tensor: int, new: Error) -> None:
     """Adds a contribution to the error of a tensor; one that is 0 everywhere changes nothing."""
     if not new[0].any():
         return
     if tensor in errors:
         (q1, x1), (q2, x2) = errors[tensor], new
         x = max(x1, x2)
-        new = block(trunc_shift(q1, x - x1) + trunc_shift(q2, x - x2), x)
+        new = block(trunc_shift(q1, x - x1) + trunc_shift(q2, x - x2), x, model.rounds)
     errors[tensor] = new
 
 
@@ -643,12 +794,26 @@ def op_backward(
 ) -> list[Error]:
     """The errors of an op's inputs from the error of its output, with the mask applied; adds to `products`."""
     op, (e, x) = model.ops[index], error
+    if op.kind in ("embed", "project", "widen"):
+        if op.kind == "project":
+            below = matrix_backward(model, index, layer, trace, e, x, products)
+        elif op.kind == "widen":
+            below = block(e * (int(op.multiplier[0]) >> 16), x + int(op.shift[0]) - 15, model.rounds)
+        else:
+            below = np.zeros_like(trace.y[0]), x
+        return [below, error][: len(op.inputs)]
+    if op.kind == "norm":
+        return [norm_backward(model, op, trace.y[op.input], e, x)]
+    if op.kind == "rotate":
+        return [block(turned(op, e, -1), x - 15, model.rounds)]
+    if op.kind == "attend":
+        return attend_backward(model, op, trace, e, x)
     if op.kind in ("conv", "dense"):
         return [matrix_backward(model, index, layer, trace, e, x, products)]
     if op.kind == "depthwise":
         return [depthwise_backward(model, op, e, x)]
     if op.kind == "mean":
-        q, x = block(e * (int(op.multiplier[0]) >> 16), x + int(op.shift[0]) - 15)
+        q, x = block(e * (int(op.multiplier[0]) >> 16), x + int(op.shift[0]) - 15, model.rounds)
         return [(np.broadcast_to(q, trace.y[op.input].shape), x)]
     if op.kind == "average_pool":
         return [average_pool_backward(model, op, e, x)]
@@ -660,7 +825,7 @@ def op_backward(
         places = gathered(model, op, np.arange(trace.y[op.input].size).reshape(model.tensors[op.input].shape))
         v = np.zeros(trace.y[op.input].size, e.dtype)
         np.add.at(v, places.reshape(-1), e.reshape(-1))
-        return [block(v.reshape(trace.y[op.input].shape), x)]
+        return [block(v.reshape(trace.y[op.input].shape), x, model.rounds)]
     if op.kind == "concatenate":
         at = model.tensors[op.input].shape[op.axis - 1]
         slices = np.split(image(model, op.output, e), [at], axis=op.axis - 1)
@@ -677,23 +842,23 @@ def op_backward(
     if op.kind in ("svdf_features", "svdf_time"):
         return [svdf_backward(model, op, e, x)]
     if op.kind == "lookup":
-        return [block(e * op.slope.astype(np.int64)[trace.y[op.input] + 128], x + int(op.shift[0]))]
+        return [block(e * op.slope.astype(np.int64)[trace.y[op.input] + 128], x + int(op.shift[0]), model.rounds)]
     p = trace.y[index + 1] + 128
     spread = int32(p * (256 * e - (p * e).sum(axis=1, keepdims=True)))
-    return [block(trunc_shift(spread, 8) * int(op.shift[0]), x - 8 + int(op.shift[1]))]
+    return [block(trunc_shift(spread, 8) * int(op.shift[0]), x - 8 + int(op.shift[1]), model.rounds)]
 
 
 def svdf_backward(model: QuantModel, op: Op, e: Ints, x: int) -> Error:
     """Errors of 16-bit values are those of their second bytes, in whose unit they are."""
-    q, x = block(e.reshape(-1) * (int(op.multiplier[0]) >> 16), x + int(op.shift[0]) - 15)
+    q, x = block(e.reshape(-1) * (int(op.multiplier[0]) >> 16), x + int(op.shift[0]) - 15, model.rounds)
     height, width, channels = model.tensors[op.input].shape
     if op.kind == "svdf_features":
         v = int32(q[1::2] @ op.weights.astype(np.int64))
-        q, x = block(v, x - 8)
+        q, x = block(v, x - 8, model.rounds)
     else:
         v = q[:, None, None] * op.taps.astype(np.int64)  # [units, memory, rank]
         values = np.stack([0 * v, v], axis=-1).transpose(1, 0, 2, 3)
-        q, x = block(values, x + 8)
+        q, x = block(values, x + 8, model.rounds)
     return q.reshape(height * width, channels), x
 
 
@@ -704,7 +869,7 @@ def pair_backward(model: QuantModel, op: Op, k: int, trace: Trace, e: Ints, x: i
     first, second = trace.y[op.input], repeated(model, op, trace.y[op.input2])
     a, b = first - model.tensors[op.input].zero_point, second - model.tensors[op.input2].zero_point
     if op.kind == "multiply":
-        e, x = block(e * (int(op.multiplier[0]) >> 16), x + int(op.shift[0]) - 15)
+        e, x = block(e * (int(op.multiplier[0]) >> 16), x + int(op.shift[0]) - 15, model.rounds)
         e = e * (a if k else b)
     elif op.kind in ("minimum", "maximum"):
         takes = first <= second if op.kind == "minimum" else first >= second
@@ -718,12 +883,50 @@ def pair_backward(model: QuantModel, op: Op, k: int, trace: Trace, e: Ints, x: i
         whole = image(model, op.output, e)
         e = whole.sum(axis=tuple(i for i in range(3) if shape[i] == 1), keepdims=True).reshape(-1, shape[2])
         if op.kind == "add":
-            e, x = block(e, x)
+            e, x = block(e, x, model.rounds)
     if op.kind == "add":
         high = np.abs(op.multiplier.astype(np.int64)) >> 16
         factor = int(np.sign(op.multiplier[k])) * (high[k] * high[2] >> 15)
-        return block(e * factor, x - 15 + 20 + int(op.shift[k]) + int(op.shift[2]))
-    return block(e, x)
+        return block(e * factor, x - 15 + 20 + int(op.shift[k]) + int(op.shift[2]), model.rounds)
+    return block(e, x, model.rounds)
+
+
+def norm_backward(model: QuantModel, op: Op, rows: Ints, e: Ints, x: int) -> Error:
+    r, half, xh = normalized(op, rows)
+    d = rows.shape[1]
+    a, x = block(e * op.gain.astype(np.int64), x - int(op.shift[0]) - 11, model.rounds)
+    m2 = trunc_shift(int32((a * xh).sum(axis=1, keepdims=True)), 11)
+    m1 = a.sum(axis=1, keepdims=True) if op.centred else 0
+    v = int32(int32((d * a - m1) * 2**11) - int32(xh * m2))
+    n = np.array([[max(0, bits(row.max()) - 15)] for row in np.abs(v)])
+    w = int32(np.sign(v) * (np.abs(v) >> n) * r)
+    top = int((n + half).max())
+    by = np.minimum(top - n - half, 62)
+    return block(np.sign(w) * (np.abs(w) >> by), x + top - 31, model.rounds)
+
+
+def attend_backward(model: QuantModel, op: Op, trace: Trace, e: Ints, x: int) -> list[Error]:
+    """The errors of queries, keys and values."""
+    q, k, v = (trace.y[i] for i in op.inputs)
+    (_, m, factor), (_, t, xk) = op.multiplier.tolist(), op.shift.tolist()
+    heads = heads_of(model, op, trace)
+    n = max(0, bits(127 * 128 * (q.shape[1] // op.heads[0])) - 14)
+    weights = []
+    for head in heads:
+        products = trunc_shift(int32(e[:, head.own] @ v[:, head.shared].T), n)
+        mean = trunc_shift(int32((head.p * products).sum(axis=1, keepdims=True)), 15)
+        weights.append(int32(head.p * (products - mean)))
+    b = max(0, bits(np.abs(weights).max()) - 14)
+    dq, dk, dv = (np.zeros_like(array) for array in (q, k, v))
+    for head, w in zip(heads, weights, strict=True):
+        g = trunc_shift(int32(trunc_shift(w, b) * factor), 15)
+        dq[:, head.own] = int32(g @ k[:, head.shared])
+        dk[:, head.shared] = int32(dk[:, head.shared] + g.T @ q[:, head.own])
+        p = trunc_shift(int32(head.p * m), 15)
+        dv[:, head.shared] = int32(dv[:, head.shared] + p.T @ e[:, head.own])
+    score = x + n - 15 + b + xk
+    exponents = (score, score, x - 15 + t)
+    return [block(array, y, model.rounds) for array, y in zip((dq, dk, dv), exponents, strict=True)]
 
 
 def max_pool_backward(model: QuantModel, op: Op, source: Ints, e: Ints, x: int) -> Error:
@@ -731,24 +934,24 @@ def max_pool_backward(model: QuantModel, op: Op, source: Ints, e: Ints, x: int) 
     winners = np.take_along_axis(taps(model, op), first, axis=1)
     v = np.zeros(source.shape, e.dtype)
     np.add.at(v, (winners, np.arange(e.shape[1])), e)
-    return block(v, x)
+    return block(v, x, model.rounds)
 
 
 def depthwise_backward(model: QuantModel, op: Op, e: Ints, x: int) -> Error:
     height, width, channels = model.tensors[op.input].shape
-    a, xa = accumulator_error(op, e, x)
+    a, xa = accumulator_error(model, op, e, x)
     window = taps(model, op)
     parts = a[:, None, :] * op.weights.astype(np.int64).reshape(1, -1, a.shape[1])
     v = np.zeros((height * width + 1, channels), a.dtype)
     np.add.at(v, window, parts.reshape(*window.shape, channels, -1).sum(axis=3))
-    return block(v[:-1], xa)
+    return block(v[:-1], xa, model.rounds)
 
 
-def accumulator_error(op: Op, e: Ints, x: int) -> Error:
+def accumulator_error(model: QuantModel, op: Op, e: Ints, x: int) -> Error:
     top = int(op.shift.max())
     by = 16 + top - op.shift.astype(np.int64)
     m = np.where(by > 31, 0, op.multiplier.astype(np.int64) >> np.minimum(by, 31))
-    return block(e * m, x + top - 15)
+    return block(e * m, x + top - 15, model.rounds)
 
 
 def average_pool_backward(model: QuantModel, op: Op, e: Ints, x: int) -> tuple[Ints, int]:
@@ -758,7 +961,7 @@ def average_pool_backward(model: QuantModel, op: Op, e: Ints, x: int) -> tuple[I
     share = e * ((2**15 + count // 2) // count)
     v = np.zeros((positions + 1, e.shape[1]), e.dtype)
     np.add.at(v, window, share[:, None, :])
-    return block(v[:positions], x - 15)
+    return block(v[:positions], x - 15, model.rounds)
 
 
 def matrix_backward(
@@ -768,16 +971,16 @@ def matrix_backward(
     op, rows = model.ops[index], trace.patches[index]
     if layer is not None:
         products[index, "b"] = Gradient(int32(e.T @ trace.t[index]), x)
-    a, xa = accumulator_error(op, e, x)
+    a, xa = accumulator_error(model, op, e, x)
     base = input_sums(model, op, a @ weight_matrix(op))
     if layer is None:
-        return block(base, xa)
-    u, xu = block(int32(a @ layer.b.astype(np.int64)), xa)
+        return block(base, xa, model.rounds)
+    u, xu = block(int32(a @ layer.b.astype(np.int64)), xa, model.rounds)
     products[index, "a"] = Gradient(int32(u.T @ rows), xu)
     low = input_sums(model, op, u @ layer.a.astype(np.int64))
     xl = xu + layer.branch_shift - layer.t_shift
     xm = max(xa, xl)
-    return block(int32(trunc_shift(base, xm - xa) + trunc_shift(low, xm - xl)), xm)
+    return block(int32(trunc_shift(base, xm - xa) + trunc_shift(low, xm - xl)), xm, model.rounds)
 
 
 def input_sums(model: QuantModel, op: Op, by_patch: Ints) -> Ints:
@@ -905,7 +1108,7 @@ def fresh_adapter(
     for index, rank in sorted(ranks.items()):
         op = model.ops[index]
         weights = weight_matrix(op)
-        pointwise = op.kind == "conv" and op.kernel == (1, 1)
+        pointwise = op.kind in ("conv", "project") and op.kernel == (1, 1)
         a, b = initial_a(seed, index, rank, weights, pointwise), np.zeros((len(weights), rank), np.int8)
         adapter.layers.append(AdapterLayer(index, a, b, op.t_shift, op.branch_shift))
     return adapter

@@ -77,7 +77,7 @@ def _gradients(
     goal: int | NDArray[np.int64] = target if model.loss == "cross_entropy" else np.array([target])
     _, e, exponent = reference.loss(model, q, goal)
     unrounded = {
-        "block": lambda v, x: (np.asarray(v, float), x),
+        "block": lambda v, x, rounds: (np.asarray(v, float), x),
         "trunc_shift": lambda v, n: np.asarray(v, float) / 2.0**n,
         "int32": lambda v: v,
     }
