@@ -192,7 +192,11 @@ EDGELORA_HOT void edgelora_op_forward(
             edgelora_rotate_forward_s8(g, x, y);
             break;
         case EDGELORA_ATTEND:
-            edgelora_attend_forward_s8(g, x, x2, pass->x3, y, pass->scratch);
+            if (pass->packed) {
+                edgelora_attend_forward_packed_s8(g, x, x2, pass->x3, y, pass->scratch);
+            } else {
+                edgelora_attend_forward_s8(g, x, x2, pass->x3, y, pass->scratch);
+            }
             break;
 #endif
     }
@@ -346,7 +350,8 @@ void edgelora_op_attend_backward(const edgelora_shape_t *g, const edgelora_error
     int8_t *const dx[3], int32_t exponent[3]) {
     EDGELORA_ASSERT(g->op->kind == EDGELORA_ATTEND && error->x && error->x2 && error->x3);
 #if EDGELORA_ATTENTION
-    edgelora_attend_backward_s8(g, error, dx, exponent);
+    (error->packed ? edgelora_attend_backward_packed_s8 : edgelora_attend_backward_s8)(
+        g, error, dx, exponent);
 #endif
 }
 

@@ -16,6 +16,7 @@ uint32_t edgelora_matrix_backward_packed_scratch(const edgelora_shape_t *g, uint
 uint32_t edgelora_b_gradient_packed_scratch(const edgelora_shape_t *g, uint32_t rank);
 uint32_t edgelora_depthwise_forward_packed_scratch(const edgelora_shape_t *g);
 uint32_t edgelora_depthwise_backward_packed_scratch(const edgelora_shape_t *g);
+uint32_t edgelora_attend_packed_scratch(const edgelora_shape_t *g, bool backward);
 uint32_t edgelora_pool_packed_scratch(const edgelora_shape_t *g);
 
 // Bit-exact with the functions of the same names in reference.h.
@@ -24,6 +25,10 @@ void edgelora_matrix_forward_packed_s8(const edgelora_shape_t *g, const edgelora
 // More positions than EDGELORA_SINGLE.
 void edgelora_project_forward_packed_s16(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const int8_t *x, const int16_t *h, int16_t *y, int8_t *t, void *scratch);
+void edgelora_attend_forward_packed_s8(const edgelora_shape_t *g, const int8_t *q, const int8_t *k,
+    const int8_t *v, int8_t *y, void *scratch);
+void edgelora_attend_backward_packed_s8(const edgelora_shape_t *g, const edgelora_error_t *error,
+    int8_t *const dx[3], int32_t exponent[3]);
 void edgelora_depthwise_forward_packed_s8(
     const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch);
 void edgelora_mask_packed_s8(

@@ -1,7 +1,7 @@
 // Attention: each row of queries takes a weighted mean of the values, one row of scores at a time.
 // SPDX-License-Identifier: MIT
 
-#include "kernels/reference/reference.h"
+#include "kernels/reference/attend.h"
 
 // Where an exponential is 0: 9 octaves below the largest, in 1/256.
 enum { FARTHEST = 2304 };
@@ -140,21 +140,10 @@ static const uint32_t exponentials[128] = {
 };
 
 // 255 * 2^(-u / 256), rounded; u <= FARTHEST
-static int32_t exponential(uint32_t u) {
+static inline int32_t exponential(uint32_t u) {
     uint32_t f = u & 255, x = exponentials[f >> 1] >> (f & 1 ? 16 : 0) & 0xFFFF;
     return (int32_t)(((x >> (u >> 8)) + 64) >> 7);
 }
-
-// One head, and one row of its queries.
-typedef struct {
-    const int8_t *q, *k, *v;  // the row; the head's keys and values, from their first row on
-    uint32_t channels;        // of a head
-    uint32_t step;            // bytes from a row of keys or values to the next
-    uint32_t reads;           // rows that are read
-    int32_t *weights;         // s32 [reads]: 0..255
-    uint32_t inverse;         // 2^31 over the weights' sum times 2^shift, (2^15, 2^16]
-    int32_t shift;            // 0..8
-} row_t;
 
 static int32_t dot(const int8_t *a, const int8_t *b, uint32_t n) {
     int32_t sum = 0; // <= 2^20
@@ -164,12 +153,11 @@ static int32_t dot(const int8_t *a, const int8_t *b, uint32_t n) {
     return sum;
 }
 
-// Prepares row i of a head and computes its weights.
-static row_t row_at(const edgelora_shape_t *g, const int8_t *q, const int8_t *k, const int8_t *v,
-    uint32_t head, uint32_t i, int32_t *weights) {
+edgelora_attend_row_t edgelora_attend_row(const edgelora_shape_t *g, const int8_t *q,
+    const int8_t *k, const int8_t *v, uint32_t head, uint32_t i, int32_t *weights) {
     uint32_t heads = g->op->kernel_h, keys = g->op->kernel_w, channels = g->in_c / heads,
              at = head * keys / heads * channels;
-    row_t row = {
+    return (edgelora_attend_row_t){
         .q = q + i * g->in_c + head * channels,
         .k = k + at,
         .v = v + at,
@@ -177,21 +165,37 @@ static row_t row_at(const edgelora_shape_t *g, const int8_t *q, const int8_t *k,
         .step = keys * channels,
         .reads = g->op->flags & EDGELORA_CAUSAL ? i + 1 : g->positions,
         .weights = weights};
-    int32_t top = INT32_MIN;
-    for (uint32_t j = 0; j < row.reads; ++j) {
-        weights[j] = dot(row.q, row.k + j * row.step, channels);
-        top = weights[j] > top ? weights[j] : top;
+}
+
+void edgelora_attend_scores(const edgelora_attend_row_t *row) {
+    for (uint32_t j = 0; j < row->reads; ++j) {
+        row->weights[j] = dot(row->q, row->k + j * row->step, row->channels);
     }
+}
+
+EDGELORA_WARM void edgelora_attend_weights(const edgelora_shape_t *g, edgelora_attend_row_t *row) {
     uint32_t factor = (uint32_t)g->multiplier[0], sum = 0; // sum: 255 .. 255 * 256
     uint32_t far = (((uint32_t)FARTHEST << g->shift[0]) + factor - 1) / factor; // u is FARTHEST
-    for (uint32_t j = 0; j < row.reads; ++j) {
-        uint32_t below = (uint32_t)(top - weights[j]);
-        weights[j] = below >= far ? 0 : exponential(below * factor >> g->shift[0]);
-        sum += (uint32_t)weights[j];
+    int32_t top = INT32_MIN, shift = g->shift[0];
+    int32_t *end = row->weights + row->reads;
+    for (const int32_t *s = row->weights; s != end; ++s) {
+        top = *s > top ? *s : top;
     }
-    row.shift = 16 - bit_length(sum);
-    row.inverse = 0x80000000u / (sum << row.shift);
-    return row;
+    for (int32_t *s = row->weights; s != end; ++s) {
+        uint32_t below = (uint32_t)(top - *s);
+        *s = below >= far ? 0 : exponential(below * factor >> shift);
+        sum += (uint32_t)*s;
+    }
+    row->shift = 16 - bit_length(sum);
+    row->inverse = 0x80000000u / (sum << row->shift);
+    row->mean = ((uint32_t)g->multiplier[1] * row->inverse) >> 15; // < 2^16
+}
+
+int8_t edgelora_attend_mean(
+    const edgelora_shape_t *g, const edgelora_attend_row_t *row, int32_t sum) {
+    int32_t mean = requantize(
+        sum * (1 << row->shift), (int32_t)(row->mean << 15), g->shift[1] - 15);
+    return (int8_t)clamp_s32(mean, -128, 127);
 }
 
 void edgelora_attend_forward_s8(const edgelora_shape_t *g, const int8_t *q, const int8_t *k,
@@ -199,30 +203,32 @@ void edgelora_attend_forward_s8(const edgelora_shape_t *g, const int8_t *q, cons
     uint32_t heads = g->op->kernel_h, channels = g->in_c / heads;
     for (uint32_t i = 0; i < g->positions; ++i) {
         for (uint32_t head = 0; head < heads; ++head) {
-            row_t row = row_at(g, q, k, v, head, i, scratch);
-            uint32_t factor = ((uint32_t)g->multiplier[1] * row.inverse) >> 15; // < 2^16
+            edgelora_attend_row_t row = edgelora_attend_row(g, q, k, v, head, i, scratch);
+            edgelora_attend_scores(&row);
+            edgelora_attend_weights(g, &row);
             for (uint32_t c = 0; c < channels; ++c) {
                 int32_t sum = 0; // |sum| <= 2^23
                 for (uint32_t j = 0; j < row.reads; ++j) {
                     sum += row.weights[j] * row.v[j * row.step + c];
                 }
-                int32_t mean = requantize(
-                    sum * (1 << row.shift), (int32_t)(factor << 15), g->shift[1] - 15);
-                *y++ = (int8_t)clamp_s32(mean, -128, 127);
+                *y++ = edgelora_attend_mean(g, &row, sum);
             }
         }
     }
 }
 
-// Turns a row's weights into probabilities p, Q15, and computes w = p (P - D), |w| <= 2^30, the
-// errors of its scores (SPEC.md, section 5). e: s8 [channels], the error of the output.
-static void score_errors(const row_t *row, const int8_t *e, int32_t *w) {
-    int32_t most = bit_length(127 * 128 * row->channels) - 14, mean = 0;
+// Bits of P that are cut off.
+static int32_t value_shift(uint32_t channels) {
+    int32_t bits = bit_length(127 * 128 * channels) - 14;
+    return bits > 0 ? bits : 0;
+}
+
+EDGELORA_WARM void edgelora_attend_score_errors(const edgelora_attend_row_t *row, int32_t *w) {
+    int32_t most = value_shift(row->channels), mean = 0, shift = 16 - row->shift;
+    uint32_t half = 1u << (shift - 1);
     for (uint32_t j = 0; j < row->reads; ++j) {
-        row->weights[j] = (int32_t)(((uint32_t)row->weights[j] * row->inverse +
-                                        (1u << (15 - row->shift))) >>
-            (16 - row->shift));
-        w[j] = trunc_shift(dot(e, row->v + j * row->step, row->channels), most > 0 ? most : 0);
+        row->weights[j] = (int32_t)(((uint32_t)row->weights[j] * row->inverse + half) >> shift);
+        w[j] = trunc_shift(w[j], most);
         mean += row->weights[j] * w[j]; // |mean| < 2^30
     }
     mean = trunc_shift(mean, 15);
@@ -231,44 +237,38 @@ static void score_errors(const row_t *row, const int8_t *e, int32_t *w) {
     }
 }
 
-// The shift that leaves 14 bits of the largest error of a score.
-static int32_t score_shift(
-    const edgelora_shape_t *g, const edgelora_error_t *error, int32_t *work) {
-    uint32_t heads = g->op->kernel_h, channels = g->in_c / heads, bits = 0;
-    for (uint32_t i = 0; i < g->positions; ++i) {
-        for (uint32_t head = 0; head < heads; ++head) {
-            row_t row = row_at(g, error->x, error->x2, error->x3, head, i, work);
-            int32_t *w = work + g->positions;
-            score_errors(&row, error->e + i * g->in_c + head * channels, w);
-            for (uint32_t j = 0; j < row.reads; ++j) {
-                bits |= abs_u32(w[j]);
-            }
-        }
+// Row i's weights as probabilities, and the errors of its scores in w.
+static edgelora_attend_row_t row_errors(const edgelora_shape_t *g, const edgelora_error_t *error,
+    uint32_t head, uint32_t i, int32_t *weights, int32_t *w) {
+    edgelora_attend_row_t row = edgelora_attend_row(
+        g, error->x, error->x2, error->x3, head, i, weights);
+    edgelora_attend_scores(&row);
+    edgelora_attend_weights(g, &row);
+    for (uint32_t j = 0; j < row.reads; ++j) {
+        const int8_t *e = error->e + i * g->in_c + head * row.channels;
+        w[j] = dot(e, row.v + j * row.step, row.channels);
     }
-    int32_t shift = bit_length(bits) - 14;
-    return shift > 0 ? shift : 0;
+    edgelora_attend_score_errors(&row, w);
+    return row;
 }
 
 // Adds row i's share to the sums of its head's keys and values, s32 [positions, channels], and puts
-// its own error. shift: of scores
+// its own error.
 static void row_backward(const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t head,
     uint32_t i, int32_t shift, int32_t *work, edgelora_block_t *of_q) {
     uint32_t channels = g->in_c / g->op->kernel_h, at = i * g->in_c + head * channels;
-    const int8_t *e = error->e + at;
     int32_t *w = work + g->positions, *of_k = w + g->positions,
             *of_v = of_k + g->positions * channels;
-    row_t row = row_at(g, error->x, error->x2, error->x3, head, i, work);
-    score_errors(&row, e, w);
+    edgelora_attend_row_t row = row_errors(g, error, head, i, work, w);
     for (uint32_t j = 0; j < row.reads; ++j) {
-        int32_t score = trunc_shift(trunc_shift(w[j], shift) * g->multiplier[2], 15),
-                share = (row.weights[j] * g->multiplier[1]) >> 15;
+        int32_t share = edgelora_attend_share(g, row.weights[j]);
+        w[j] = edgelora_attend_score(g, w[j], shift);
         for (uint32_t c = 0; c < channels; ++c) { // sums stay within 31 bits: attend_ok
-            of_k[j * channels + c] += score * row.q[c];
-            of_v[j * channels + c] += share * e[c];
+            of_k[j * channels + c] += w[j] * row.q[c];
+            of_v[j * channels + c] += share * error->e[at + c];
         }
-        w[j] = score;
     }
-    for (uint32_t c = 0; of_q && c < channels; ++c) {
+    for (uint32_t c = 0; of_q->q && c < channels; ++c) {
         int32_t sum = 0;
         for (uint32_t j = 0; j < row.reads; ++j) {
             sum += w[j] * row.k[j * row.step + c];
@@ -277,42 +277,67 @@ static void row_backward(const edgelora_shape_t *g, const edgelora_error_t *erro
     }
 }
 
-static void put_head(edgelora_block_t *block, const int32_t *sums, uint32_t rows, uint32_t channels,
-    uint32_t keys, uint32_t head) {
-    for (uint32_t j = 0; block->q && j < rows; ++j) {
-        edgelora_block_put(block, (j * keys + head) * channels, sums + j * channels, channels);
+void edgelora_attend_put(
+    const edgelora_shape_t *g, edgelora_block_t *block, const int32_t *sums, uint32_t key) {
+    uint32_t channels = g->in_c / g->op->kernel_h;
+    for (uint32_t j = 0; block->q && j < g->positions; ++j) {
+        uint32_t at = (j * g->op->kernel_w + key) * channels;
+        edgelora_block_put(block, at, sums + j * channels, channels);
     }
 }
 
-void edgelora_attend_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error,
-    int8_t *const dx[3], int32_t exponent[3]) {
-    uint32_t heads = g->op->kernel_h, keys = g->op->kernel_w, channels = g->in_c / heads,
-             sums = 2 * g->positions * channels;
-    int32_t *work = error->scratch, *of_k = work + 2 * g->positions;
-    edgelora_block_t blocks[3];
+void edgelora_attend_blocks(
+    const edgelora_shape_t *g, int8_t *const dx[3], edgelora_block_t blocks[3]) {
     for (uint32_t k = 0; k < 3; ++k) {
-        uint32_t size = g->positions * channels * (k ? keys : heads);
+        uint32_t heads = k ? g->op->kernel_w : g->op->kernel_h,
+                 size = g->positions * (g->in_c / g->op->kernel_h) * heads;
         blocks[k] = (edgelora_block_t){dx[k], size, 0, g->rounds};
         for (uint32_t i = 0; dx[k] && i < size; ++i) {
             dx[k][i] = 0;
         }
     }
-    int32_t shift = score_shift(g, error, work);
+}
+
+void edgelora_attend_exponents(const edgelora_shape_t *g, int32_t error, int32_t shift,
+    const edgelora_block_t blocks[3], int32_t exponent[3]) {
+    int32_t score = error + value_shift(g->in_c / g->op->kernel_h) - 15 + shift + g->shift[2];
+    exponent[0] = score + blocks[0].shift;
+    exponent[1] = score + blocks[1].shift;
+    exponent[2] = error - 15 + g->shift[1] + blocks[2].shift;
+}
+
+int32_t edgelora_attend_shift(uint32_t bits) {
+    int32_t shift = bit_length(bits) - 14;
+    return shift > 0 ? shift : 0;
+}
+
+void edgelora_attend_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error,
+    int8_t *const dx[3], int32_t exponent[3]) {
+    uint32_t heads = g->op->kernel_h, keys = g->op->kernel_w, channels = g->in_c / heads,
+             sums = 2 * g->positions * channels, bits = 0;
+    int32_t *work = error->scratch, *w = work + g->positions, *of_k = w + g->positions;
+    edgelora_block_t blocks[3];
+    edgelora_attend_blocks(g, dx, blocks);
+    for (uint32_t i = 0; i < g->positions; ++i) {
+        for (uint32_t head = 0; head < heads; ++head) {
+            edgelora_attend_row_t row = row_errors(g, error, head, i, work, w);
+            for (uint32_t j = 0; j < row.reads; ++j) {
+                bits |= abs_u32(w[j]);
+            }
+        }
+    }
+    int32_t shift = edgelora_attend_shift(bits);
     for (uint32_t key = 0; key < keys; ++key) {
         for (uint32_t i = 0; i < sums; ++i) {
             of_k[i] = 0;
         }
         for (uint32_t head = key * (heads / keys); head < (key + 1) * (heads / keys); ++head) {
             for (uint32_t i = 0; i < g->positions; ++i) {
-                row_backward(g, error, head, i, shift, work, dx[0] ? &blocks[0] : 0);
+                row_backward(g, error, head, i, shift, work, &blocks[0]);
             }
         }
-        put_head(&blocks[1], of_k, g->positions, channels, keys, key);
-        put_head(&blocks[2], of_k + sums / 2, g->positions, channels, keys, key);
+        edgelora_attend_put(g, &blocks[1], of_k, key);
+        edgelora_attend_put(g, &blocks[2], of_k + sums / 2, key);
     }
-    int32_t most = bit_length(127 * 128 * channels) - 14;
-    exponent[0] = exponent[1] = error->exponent + (most > 0 ? most : 0) - 15 + shift + g->shift[2];
-    exponent[0] += blocks[0].shift;
-    exponent[1] += blocks[1].shift;
-    exponent[2] = error->exponent - 15 + g->shift[1] + blocks[2].shift;
+    edgelora_attend_exponents(g, error->exponent, shift, blocks, exponent);
 }

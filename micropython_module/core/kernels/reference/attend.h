@@ -1,0 +1,54 @@
+// The parts of attention that all kernels share (SPEC.md: attend).
+// SPDX-License-Identifier: MIT
+
+#ifndef EDGELORA_ATTEND_H
+#define EDGELORA_ATTEND_H
+
+#include "kernels/reference/reference.h"
+
+// One head's row of queries, with the rows of keys and values that it reads.
+typedef struct {
+    const int8_t *q, *k, *v; // the row; the head's keys and values, from their first row on
+    uint32_t channels;       // of a head
+    uint32_t step;           // bytes from a row of keys or values to the next
+    uint32_t reads;          // rows that are read
+    int32_t *weights;        // s32 [reads]: scores, then 0..255, then probabilities in Q15
+    uint32_t inverse;        // 2^31 over the weights' sum times 2^shift, (2^15, 2^16]
+    uint32_t mean;           // what a weighted sum times 2^shift is multiplied by, < 2^16
+    int32_t shift;           // 0..8
+} edgelora_attend_row_t;
+
+edgelora_attend_row_t edgelora_attend_row(const edgelora_shape_t *g, const int8_t *q,
+    const int8_t *k, const int8_t *v, uint32_t head, uint32_t i, int32_t *weights);
+// The scores of a row, and its weights from them.
+void edgelora_attend_scores(const edgelora_attend_row_t *row);
+void edgelora_attend_weights(const edgelora_shape_t *g, edgelora_attend_row_t *row);
+// An output from the weighted sum of a channel's values, |sum| <= 2^23.
+int8_t edgelora_attend_mean(
+    const edgelora_shape_t *g, const edgelora_attend_row_t *row, int32_t sum);
+
+// Turns weights into probabilities and w, the products of the output's error with the values, into
+// errors of scores, |w| <= 2^30.
+void edgelora_attend_score_errors(const edgelora_attend_row_t *row, int32_t *w);
+// The shift that leaves 14 bits of all scores' errors; bits: the OR of their magnitudes.
+int32_t edgelora_attend_shift(uint32_t bits);
+
+// The error of a score, 14 bits, and a probability's share of the values' errors.
+static inline int32_t edgelora_attend_score(const edgelora_shape_t *g, int32_t w, int32_t shift) {
+    return trunc_shift(trunc_shift(w, shift) * g->multiplier[2], 15);
+}
+
+static inline int32_t edgelora_attend_share(const edgelora_shape_t *g, int32_t p) {
+    return (p * g->multiplier[1]) >> 15;
+}
+
+// The errors of q, k and v as blocks of zeros, where dx is not NULL; the rows of a head of keys or
+// values, s32 [positions, channels], in theirs; and their exponents in the end.
+void edgelora_attend_blocks(
+    const edgelora_shape_t *g, int8_t *const dx[3], edgelora_block_t blocks[3]);
+void edgelora_attend_put(
+    const edgelora_shape_t *g, edgelora_block_t *block, const int32_t *sums, uint32_t key);
+void edgelora_attend_exponents(const edgelora_shape_t *g, int32_t error, int32_t shift,
+    const edgelora_block_t blocks[3], int32_t exponent[3]);
+
+#endif
