@@ -6,6 +6,7 @@ import pytest
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.network import QuantModel, id_bytes
 from edgelora.core.twin.session import Session
+from edgelora.core.twin.trainable import trainable
 from edgelora.model.floatnet import layers, zoo
 from edgelora.model.floatnet.layers import FloatNet
 from edgelora.model.quantization.quantize import quantize
@@ -55,5 +56,6 @@ def test_integers_follow_the_float_network(name: str) -> None:
 def test_adapters_of_all_matrices_have_shifts() -> None:
     """In a language model all but the embedding carry adapters."""
     model = quantize(*drawn("language_model"))
-    matrices = [op for op in model.ops if op.is_matrix]
-    assert len(matrices) == 2 * 7 + 1 and all(op.t_shift > 0 for op in matrices)
+    matrices = [i for i, op in enumerate(model.ops) if op.is_matrix]
+    assert len(matrices) == 2 * 7 + 1 and all(model.ops[i].t_shift > 0 for i in matrices)
+    assert trainable(pack_model(model), len(model.ops)) == matrices

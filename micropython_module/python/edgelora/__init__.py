@@ -293,14 +293,16 @@ class Model:
         return Signal(self.buffer, at) if at else None
 
     def _everywhere(self, rank, ops):
-        # kinds 1 and 2, dense and conv, can have an adapter; 21, lstm, passes no gradient, so that nothing below trains
+        # kinds 1, 2 and 25, dense, conv and project, can have an adapter; 21, lstm, passes no gradient, so that nothing
+        # below trains; 29, attend, reads a third tensor
         table, cut, ranks = int.from_bytes(self.buffer[32:36], "little"), set(), bytearray(ops)
         for i in reversed(range(ops)):
             kind, _, source, _ = struct.unpack_from("<BBHH", self.buffer, table + 36 * i)
             if kind == 21 or i + 1 in cut:
                 cut.add(source)
-                cut.add(struct.unpack_from("<H", self.buffer, table + 36 * i + 18)[0])
-            elif kind in (1, 2):
+                for at in (18, 12) if kind == 29 else (18,):
+                    cut.add(struct.unpack_from("<H", self.buffer, table + 36 * i + at)[0])
+            elif kind in (1, 2, 25):
                 ranks[i] = rank
         return ranks
 
