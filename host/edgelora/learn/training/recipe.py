@@ -46,8 +46,8 @@ class HasKernel(Protocol):
 def placed(layers: Sequence[HasKernel], placement: str, able: Sequence[int] | None = None) -> list[int]:
     """Which layers carry an adapter, by index; able: restricts to these.
 
-    all: conv, dense and project layers; pointwise: dense layers and convolutions with a kernel of 1x1; last_block: the last two
-    of these; last: the last of all.
+    all: conv, dense and project layers; pointwise: dense layers and those with a kernel of 1x1; last_block: the last
+    two of these; last: the last of all.
     """
     chosen = [i for i, layer in enumerate(layers) if layer.kind in MATRIX_KINDS and (able is None or i in able)]
     if placement in ("pointwise", "last_block"):
