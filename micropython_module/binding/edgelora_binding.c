@@ -204,6 +204,12 @@ static mp_obj_t core_infer_sample(mp_obj_t arena, mp_obj_t x) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_infer_sample_obj, core_infer_sample);
 
+// core_next(arena, id) -> likeliest next id
+static mp_obj_t core_next(mp_obj_t arena, mp_obj_t id) {
+    return result(edgelora_next(computing(arena), (uint32_t)in_range(id, 65535)));
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_next_obj, core_next);
+
 // core_reset(arena): the next input begins a stream
 static mp_obj_t core_reset(mp_obj_t arena) {
     check(edgelora_reset(session(arena)));
@@ -726,6 +732,7 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_draw_obj, 4, 4, core_draw);
     X(MP_QSTR_init, core_init_obj) \
     X(MP_QSTR_infer, core_infer_obj) \
     X(MP_QSTR_infer_sample, core_infer_sample_obj) \
+    X(MP_QSTR_next, core_next_obj) \
     X(MP_QSTR_reset, core_reset_obj) \
     X(MP_QSTR_forward_range, core_forward_range_obj) \
     X(MP_QSTR_backward_range, core_backward_range_obj) \

@@ -121,7 +121,12 @@
     X(ERR_CORES, -31, \
         "this build computes on one core: two take EdgeLoRA's firmware for a Pico, or cores=1") \
     X(ERR_THREAD, -32, \
-        "core 1 runs a thread of _thread: let it end first, or open the model with cores=1")
+        "core 1 runs a thread of _thread: let it end first, or open the model with cores=1") \
+    X(ERR_DECODE, -33, \
+        "model can't run one row at a time: that takes ids, causal attention and ops that look " \
+        "at " \
+        "one row; a session that does so takes ids and no samples") \
+    X(ERR_FULL, -34, "window is full: reset, and begin with its last ids again")
 
 typedef enum {
 #define EDGELORA_STATUS_ENUM(name, value, text) EDGELORA_##name = value,
@@ -171,6 +176,8 @@ typedef enum {
     EDGELORA_INFER = 0,
     EDGELORA_FROZEN_A = 1,
     EDGELORA_TRAINABLE_A = 2,
+    EDGELORA_DECODE =
+        3, // inference of one row at a time (edgelora_next); a session's mode is INFER
 } edgelora_mode_t;
 
 enum {
@@ -415,12 +422,13 @@ typedef struct {
     uint32_t scratch, scratch_size; // memory for one op while it runs, for each core
     uint32_t seed; // seed of A in matrix_a
     uint32_t draws, updates, samples;
-    uint16_t pending; // samples since the last update
+    uint16_t pending; // samples since the last update; if the session decodes: rows so far
     uint16_t threshold; // of config
     uint32_t op_count : 10;
     uint32_t lowest : 10; // lowest op with an adapter; op_count = none
     // number of ops in the training pass; the loss takes the output of the last one
     uint32_t trained : 10;
+    uint32_t decodes : 1; // EDGELORA_DECODE of config
     uint8_t mode, micro_batch, momentum; // of config
     uint8_t plain : 1; // of config
     uint8_t simd : 2; // edgelora_simd_level, 0 if plain
@@ -509,6 +517,12 @@ edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size);
 // stream; only `edgelora_reset` and `edgelora_init` begin a new stream.
 int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x);
 edgelora_status_t edgelora_reset(edgelora_session_t *s);
+
+// Takes the next id of a window in a session that decodes, and computes the outputs of its row as
+// inference of the whole window does; earlier keys and values are kept. Returns the likeliest next
+// id. `edgelora_output` then points at this row's outputs, s8 [channels]. `edgelora_reset` begins a
+// new window.
+int32_t edgelora_next(edgelora_session_t *s, uint32_t id);
 
 // Like edgelora_infer, for a sample x, s8 [frames, input]: resets the stream, runs all frames and
 // returns the class of the last one.

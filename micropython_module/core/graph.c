@@ -86,3 +86,11 @@ EDGELORA_HOT void edgelora_shape_into(edgelora_shape_t *g, const void *model, ui
     g->positions = (uint32_t)g->out_h * g->out_w;
     g->inputs = (uint32_t)g->kernel_h * g->kernel_w * g->in_c;
 }
+
+void edgelora_shape_row(edgelora_shape_t *g, uint32_t t) {
+    g->in_h = g->out_h = g->in2_h = 1;
+    g->positions = 1;
+    if (g->op->kind == EDGELORA_ROTATE) {
+        g->taps += 2 * t * g->op->kernel_h;
+    }
+}

@@ -236,6 +236,9 @@ static inline uint32_t output_classes(const void *model) {
     return m->loss == EDGELORA_CROSS_ENTROPY ? t->channels : tensor_size(model, m->op_count);
 }
 
+// The shape of one row of an op; t: its place. Tensors are at that row.
+void edgelora_shape_row(edgelora_shape_t *g, uint32_t t);
+
 // Requantizes an accumulator of output channel o.
 static inline int8_t requantize_output(const edgelora_shape_t *g, int32_t acc, uint32_t o) {
     uint32_t y = (uint32_t)requantize(acc, g->multiplier[o], g->shift[o]) + (uint32_t)g->zp_out;

@@ -346,6 +346,14 @@ EDGELORA_HOT int32_t edgelora_op_error_add(int8_t *e, uint32_t count, int32_t ex
         : edgelora_error_add_s8(e, count, exponent, more, more_exponent, rounds);
 }
 
+void edgelora_op_attend_next(
+    const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y, void *scratch, uint32_t t) {
+    EDGELORA_ASSERT(g->op->kind == EDGELORA_ATTEND && t < g->positions);
+#if EDGELORA_ATTENTION
+    edgelora_attend_next_s8(g, x[0], x[1], x[2], y, scratch, t);
+#endif
+}
+
 void edgelora_op_attend_backward(const edgelora_shape_t *g, const edgelora_error_t *error,
     int8_t *const dx[3], int32_t exponent[3]) {
     EDGELORA_ASSERT(g->op->kind == EDGELORA_ATTEND && error->x && error->x2 && error->x3);

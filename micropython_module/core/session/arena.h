@@ -95,6 +95,18 @@ static inline bool op_state_has(const edgelora_op_state_t *l, uint32_t flag) {
     return l->flags & flag;
 }
 
+// Does attention read this tensor as keys or values? A session that decodes keeps all its rows.
+static inline bool is_cached(const void *model, uint32_t tensor) {
+    const edgelora_model_t *m = model;
+    for (uint32_t j = tensor; j < m->op_count; ++j) {
+        const edgelora_op_t *op = model_op(model, j);
+        if (op->kind == EDGELORA_ATTEND && (op->input2 == tensor || op_number(op) == tensor)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // A buffer of an op (EDGELORA_OUTPUT...), or NULL if it has none.
 static inline void *op_buffer(edgelora_session_t *s, const edgelora_op_state_t *l, uint32_t which) {
     return l->at[which] ? arena_at(s, l->at[which]) : 0;

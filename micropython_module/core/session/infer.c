@@ -53,6 +53,39 @@ EDGELORA_HOT static void op_forward(
     }
 }
 
+// Runs an op on one row.
+static void op_next(edgelora_session_t *s, const int8_t *id, uint32_t i) {
+    const void *model = session_model(s);
+    edgelora_op_state_t *l = &session_ops(s)[i];
+    const edgelora_lora_t *lora = op_lora(s, l);
+    edgelora_shape_t g = edgelora_shape(model, i);
+    source_t source = {id, 0, 0};
+    const int8_t *x[3] = {0, 0, 0};
+    uint32_t t = s->pending, row = (uint32_t)g.out_c << model_tensor(model, i + 1)->wide;
+    for (uint32_t k = 0; k < op_inputs(g.op); ++k) {
+        uint32_t tensor = op_input(g.op, k);
+        bool constant = tensor && model_op(model, tensor - 1)->kind == EDGELORA_CONSTANT;
+        x[k] = edgelora_tensor_at(s, &source, tensor, INFERENCE) + (constant ? t * row : 0);
+    }
+    int8_t *y = arena_at(s, output_at(l, INFERENCE));
+    if (g.op->kind == EDGELORA_ATTEND) {
+        edgelora_op_attend_next(&g, x, y, arena_at(s, s->scratch), t);
+        return;
+    }
+    edgelora_shape_row(&g, t);
+    g.bounded = op_state_has(l, EDGELORA_OP_BOUNDED);
+    edgelora_branch_t branch = used_branch(lora, &g);
+    edgelora_pass_t pass = {
+        .x = x[0],
+        .x2 = x[1],
+        .y = is_cached(model, i + 1) ? y + t * row : y,
+        .scratch = arena_at(s, s->scratch),
+        .packed = is_packed_used(s, l, &g, branch.rank),
+        .simd = edgelora_simd_kernels(s->simd),
+        .work = simd_work(s)};
+    edgelora_op_forward(&g, &branch, &pass);
+}
+
 EDGELORA_RAM static void forward(
     edgelora_session_t *s, const source_t *source, uint32_t from, uint32_t to, purpose_t purpose) {
     for (uint32_t i = from; i < to; ++i) {
@@ -65,7 +98,7 @@ EDGELORA_RAM static int32_t best_output(edgelora_session_t *s) {
     const edgelora_model_t *model = session_model(s);
     const int8_t *y = edgelora_output(s);
     uint32_t n = output_classes(model), best = 0;
-    y += edgelora_output_size(model) - n; // of the last position
+    y += s->decodes ? 0 : edgelora_output_size(model) - n; // of the last position
     if (n == 1 && model->loss == EDGELORA_BINARY_CROSS_ENTROPY) {
         return y[0] > (s->trained < s->op_count ? 0 : model_tensor(model, s->op_count)->zero_point);
     }
@@ -80,7 +113,28 @@ EDGELORA_RAM int32_t edgelora_decide(edgelora_session_t *s, const source_t *sour
                         : best_output(s);
 }
 
+int32_t edgelora_next(edgelora_session_t *s, uint32_t id) {
+    const uint8_t bytes[2] = {id & 255, id >> 8 & 255};
+    if (!s->decodes) {
+        return EDGELORA_ERR_DECODE;
+    }
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    if (s->pending >= model_tensor(session_model(s), 0)->height) {
+        return edgelora_leave(s, EDGELORA_ERR_FULL);
+    }
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        op_next(s, (const int8_t *)bytes, i);
+    }
+    s->pending += 1;
+    return edgelora_leave(s, best_output(s));
+}
+
 EDGELORA_RAM int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x) {
+    if (s->decodes) {
+        return EDGELORA_ERR_DECODE;
+    }
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
@@ -91,6 +145,9 @@ EDGELORA_RAM int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x) {
 
 edgelora_status_t edgelora_forward_range(
     edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to) {
+    if (s->decodes) {
+        return EDGELORA_ERR_DECODE;
+    }
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
@@ -116,6 +173,7 @@ edgelora_status_t edgelora_reset(edgelora_session_t *s) {
         return EDGELORA_ERR_BUSY;
     }
     reset(s, 0, s->op_count, INFERENCE);
+    s->pending = s->decodes ? 0 : s->pending;
     return edgelora_leave(s, EDGELORA_OK);
 }
 
@@ -223,6 +281,9 @@ void edgelora_recompute(edgelora_session_t *s, const source_t *source, uint32_t 
 }
 
 EDGELORA_RAM static int32_t infer_sample(edgelora_session_t *s, source_t sample) {
+    if (s->decodes) {
+        return EDGELORA_ERR_DECODE;
+    }
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
@@ -246,7 +307,7 @@ EDGELORA_RAM uint32_t edgelora_feature_size(const edgelora_session_t *s) {
 edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8_t *out) {
     // if false, the pass would overwrite the histories of the stream
     bool of_none = s->mode != EDGELORA_INFER || !remembering_ops(session_model(s), s->lowest);
-    if (s->lowest == s->op_count || !of_none) {
+    if (s->lowest == s->op_count || !of_none || s->decodes) {
         return EDGELORA_ERR_MODE;
     }
     if (!writable(s, out, edgelora_feature_size(s))) {
@@ -287,7 +348,7 @@ edgelora_status_t edgelora_probabilities(edgelora_session_t *s, uint16_t *p) {
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
-    const int8_t *q = edgelora_output(s) + edgelora_output_size(model) - n;
+    const int8_t *q = edgelora_output(s) + (s->decodes ? 0 : edgelora_output_size(model) - n);
     if (s->classes.p) {
         edgelora_logits_probable(model, edgelora_class_logits(s), edgelora_class_count(s), 0, p);
     } else if (logits) {

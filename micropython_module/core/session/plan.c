@@ -20,6 +20,7 @@ typedef struct {
     uint32_t n, lowest, trained;
     bool through_time; // errors pass to earlier frames
     bool keeps_frames; // of the session
+    bool decodes;      // of config
     uint32_t ops_end; // offset after the session, its op states and their low-rank parts
     uint32_t scratch, scratch_size;
 } plan_t;
@@ -55,6 +56,51 @@ static edgelora_status_t config_check(const void *model, const edgelora_config_t
         }
     }
     return any || config->mode == EDGELORA_INFER ? EDGELORA_OK : EDGELORA_ERR_MODE;
+}
+
+// Does each row of an op's output depend on the same row of its inputs alone, but for attention,
+// which reads earlier ones?
+static bool goes_by_rows(const void *model, uint32_t i) {
+    edgelora_shape_t g = edgelora_shape(model, i);
+    const edgelora_op_t *op = g.op;
+    bool same = g.in_w == 1 && g.out_w == 1 && g.in_h == g.out_h &&
+        g.out_h == model_tensor(model, 0)->height;
+    switch (op->kind) {
+        case EDGELORA_ATTEND:
+            return same && (op->flags & EDGELORA_CAUSAL);
+        case EDGELORA_CONSTANT:
+            return g.out_w == 1 && g.out_h == model_tensor(model, 0)->height;
+        case EDGELORA_CONV:
+        case EDGELORA_PROJECT:
+            return same && g.inputs == g.in_c && op->stride_h == 1 && !op->pad_top && !op->pad_left;
+        case EDGELORA_ADD:
+        case EDGELORA_MULTIPLY:
+            return same && is_flat(&g);
+        case EDGELORA_EMBED:
+        case EDGELORA_WIDEN:
+        case EDGELORA_NORM:
+        case EDGELORA_ROTATE:
+        case EDGELORA_LOOKUP:
+        case EDGELORA_SOFTMAX:
+            return same;
+        default:
+            return false;
+    }
+}
+
+static edgelora_status_t decode_check(const void *model, const edgelora_config_t *config) {
+    bool ok = config->frames == 1 && model_op(model, 0)->kind == EDGELORA_EMBED;
+    for (uint32_t i = 0; i < ((const edgelora_model_t *)model)->op_count; ++i) {
+        ok = ok && goes_by_rows(model, i);
+    }
+    return ok ? EDGELORA_OK : EDGELORA_ERR_DECODE;
+}
+
+// Plans decoding as inference; returns whether it is.
+static bool takes_rows(edgelora_config_t *config) {
+    bool decodes = config->mode == EDGELORA_DECODE;
+    config->mode = decodes ? EDGELORA_INFER : config->mode;
+    return decodes;
 }
 
 static edgelora_span_t span(uint32_t size, uint32_t birth, uint32_t death) {
@@ -121,10 +167,15 @@ static void output_span(plan_t *p, uint32_t i) {
             death = j;
         }
     }
-    bool lasts = op_has(model_op(p->model, i), EDGELORA_KEEPS),
+    bool cached = p->decodes && is_cached(p->model, i + 1);
+    bool lasts = cached || op_has(model_op(p->model, i), EDGELORA_KEEPS),
          in_file = op_has(model_op(p->model, i), EDGELORA_NO_INPUT);
+    uint32_t bytes = tensor_bytes(p->model, i + 1);
+    if (p->decodes && !cached) {
+        bytes /= model_tensor(p->model, i + 1)->height;
+    }
     *span_of(p, i, EDGELORA_OUTPUT) = span(
-        in_file ? 0 : tensor_bytes(p->model, i + 1), lasts ? 0 : i, lasts ? 2 * p->n : death);
+        in_file ? 0 : bytes, lasts ? 0 : i, lasts ? 2 * p->n : death);
 }
 
 // Records what the backward pass of op i reads. Then, as all readers of op i's output are above it,
@@ -371,6 +422,9 @@ static uint32_t lora_size(uint32_t rank) {
 // Plans all offsets and returns the arena's size. p: zero, except model, config and spans.
 static int32_t plan(plan_t *p) {
     edgelora_status_t status = config_check(p->model, p->config);
+    if (status == EDGELORA_OK && p->decodes) {
+        status = decode_check(p->model, p->config);
+    }
     if (status != EDGELORA_OK) {
         return status;
     }
@@ -396,6 +450,9 @@ static int32_t plan(plan_t *p) {
             return EDGELORA_ERR_RANK;
         }
         p->ops_end += g.is_matrix ? lora_size(ranks[i]) : 0;
+        if (p->decodes && g.op->kind != EDGELORA_ATTEND) {
+            edgelora_shape_row(&g, 0);
+        }
         uint32_t size = edgelora_op_scratch(&g, ranks[i], runs_back, p->config->plain);
         if (EDGELORA_TWO_CORES && p->config->cores == 2) {
             uint32_t half = edgelora_split_scratch(&g, ranks[i], runs_back, p->config->plain);
@@ -456,7 +513,8 @@ static int32_t plan(plan_t *p) {
 
 int32_t edgelora_arena_size(
     const void *model, const edgelora_config_t *config, edgelora_span_t *spans) {
-    plan_t p = {.model = model, .config = config, .spans = spans};
+    edgelora_config_t own = *config;
+    plan_t p = {.model = model, .config = &own, .spans = spans, .decodes = takes_rows(&own)};
     return plan(&p);
 }
 
@@ -517,7 +575,9 @@ edgelora_status_t edgelora_init(
     // used until the op states are written
     edgelora_span_t *spans = (edgelora_span_t *)(void *)((uint8_t *)arena +
         ((arena_size - planner) & ~3u));
-    plan_t p = {.model = model, .config = config, .spans = spans};
+    edgelora_config_t own = *config;
+    plan_t p = {.model = model, .config = &own, .spans = spans, .decodes = takes_rows(&own)};
+    config = &own;
     int32_t size = plan(&p);
     if (size < 0) {
         return (edgelora_status_t)size;
@@ -534,6 +594,7 @@ edgelora_status_t edgelora_init(
         .op_count = n & 1023,
         .lowest = p.lowest & 1023,
         .trained = p.trained & 1023,
+        .decodes = p.decodes,
         .mode = config->mode,
         .micro_batch = config->micro_batch,
         .momentum = config->momentum,

@@ -22,10 +22,10 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
 
 __version__ = "0.1.0"
 
-MODES = ("infer", "frozen_a", "trainable_a")
-MOMENTA = (0, 2, 2)  # default momentum by mode
+MODES = ("infer", "frozen_a", "trainable_a", "decode")
+MOMENTA = (0, 2, 2, 0)  # default momentum by mode
 COPIED = 12288  # bytes of a base that is faster in RAM: in flash it and the program would share a cache of 16 KB
-LEARNING_RATES = (0, 6000, 7000)  # default learning rates by mode, for this momentum
+LEARNING_RATES = (0, 6000, 7000, 0)  # default learning rates by mode, for this momentum
 
 
 def read(source: str | Buffer, copied: int = 0) -> memoryview:
@@ -201,7 +201,8 @@ class _Now:
 class Model:
     """A base network, used in place from `model` (a path or a buffer), and one arena for all memory that it needs.
 
-    mode: "infer" (no training), "frozen_a" or "trainable_a". ranks: rank of each op's adapter, 0 for none;
+    mode: "infer" (no training), "frozen_a", "trainable_a" or, of a language model, "decode": it takes one symbol at a
+    time with `next` and keeps the keys and values of earlier ones. ranks: rank of each op's adapter, 0 for none;
     an int puts that rank on every conv and dense layer. All memory is allocated here: `infer`, `train`,
     `flush`, `use` and the methods for features work under `micropython.heap_lock()`.
 
@@ -251,7 +252,7 @@ class Model:
         gc.collect()  # base and arena, the largest blocks, go into the lowest gaps: free memory stays contiguous
         self.buffer = read(model, COPIED)
         if mode not in MODES:
-            raise ValueError("mode must be infer, frozen_a or trainable_a")
+            raise ValueError("mode must be infer, frozen_a, trainable_a or decode")
         if momentum is None:
             momentum = MOMENTA[MODES.index(mode)]
         self.learning_rate = LEARNING_RATES[MODES.index(mode)]
@@ -266,6 +267,10 @@ class Model:
         layout = (self.ranks, MODES.index(mode), micro_batch, momentum, threshold, recompute, plain, frames, cores)
         self.arena = bytearray(_core.arena_size(self.buffer, *layout))
         _core.init(self.arena, self.buffer, *layout)
+        if mode == "decode":  # the window's symbols, and the outputs of one
+            at = int.from_bytes(self.buffer[28:32], "little")
+            self._rows = int.from_bytes(self.buffer[at : at + 2], "little")
+            self.output_size //= self._rows
         if labels is not None:  # replace the file's names; classes that an adapter adds follow them
             if len(labels) != self.output_size:
                 raise ValueError("%d labels for %d outputs: give one each" % (len(labels), self.output_size))
@@ -280,6 +285,7 @@ class Model:
         self._now = _Now()
         self.store = None  # a store that is opened with this model switches adapters, too
         self.merged = {}
+        self.taken = bytearray()
         self._probabilities = None
 
     def __repr__(self):
@@ -353,9 +359,31 @@ class Model:
         _core.probabilities(self.arena, self._probabilities)
         return self._probabilities
 
+    def next(self, symbol: int) -> int:
+        """Takes the next symbol of a text, in mode "decode"; returns the likeliest one after it, `probabilities` all.
+
+        A full window slides: it begins again with the later half of its symbols, which are computed again.
+        """
+        width = self.input_size // self._rows
+        if len(self.taken) == self.input_size:
+            kept = bytes(self.taken[self._rows // 2 * width :])
+            self.reset()
+            for at in range(0, len(kept), width):
+                self.next(int.from_bytes(kept[at : at + width], "little"))
+        best = _core.next(self.arena, symbol)
+        self.taken += symbol.to_bytes(width, "little")
+        return best
+
+    def suggest(self, count: int = 3) -> list[tuple[int, int]]:
+        """The `count` likeliest symbols after the last one, with their probabilities in 1/32768, the likeliest first."""
+        found = self.probabilities()
+        likely = sorted(((p, -i) for i, p in enumerate(found)), reverse=True)[:count]
+        return [(-i, p) for p, i in likely]
+
     def reset(self) -> None:
-        """Starts a new stream with the next input: resets the model's history."""
+        """Starts a new stream with the next input: resets the model's history, and what `next` has taken."""
         _core.reset(self.arena)
+        self.taken = bytearray()
 
     def infer_sample(self, x: Buffer) -> int:
         """Runs a sample [sample_size], a stream of its own; returns what `infer` does for the last frame."""

@@ -16,7 +16,7 @@ from edgelora.base import resources
 from edgelora.base.errors import EdgeloraError, InputError
 
 SHAPE_BYTES = 256  # more than edgelora_shape_t takes
-MODES = ("infer", "frozen_a", "trainable_a")
+MODES = ("infer", "frozen_a", "trainable_a", "decode")
 
 
 class TwinError(EdgeloraError, ValueError):

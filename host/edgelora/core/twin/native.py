@@ -159,6 +159,10 @@ def infer_sample(arena: Buffer, x: Buffer) -> int:
     return check(library().edgelora_infer_sample(s, _sized(x, sizes.sample)))
 
 
+def next(arena: Buffer, symbol: Any) -> int:  # the binding's name
+    return check(library().edgelora_next(_session(arena)[0], C.c_uint32(_in_range(symbol, 65535))))
+
+
 def reset(arena: Buffer) -> None:
     check(library().edgelora_reset(_session(arena)[0]))
 

@@ -100,6 +100,9 @@ class Session:
         self.input_size = self._lib.edgelora_input_size(self._model)
         self.sample_size = frames * self.input_size
         self.output_size = self._lib.edgelora_output_size(self._model)
+        if mode == "decode":  # the outputs of one row
+            at = int.from_bytes(self._model[28:32], "little")
+            self.output_size //= int.from_bytes(self._model[at : at + 2], "little")
         self.target_size = self._lib.edgelora_target_size(self._model)
         self.feature_size = native.feature_size(self._arena)
         self.class_size = native.class_size(self._arena)
@@ -113,6 +116,10 @@ class Session:
         if len(data) != self.input_size:
             refuse("ERR_SIZE")
         return check(self._lib.edgelora_infer(self._address, data))
+
+    def next(self, symbol: int) -> int:
+        """The likeliest symbol after this one and those taken since `reset`, in mode decode; `logits` has all."""
+        return native.next(self._arena, symbol)
 
     def reset(self) -> None:
         """Starts a new stream with the next input."""

@@ -15,9 +15,9 @@ from edgelora.core.twin import device
 from edgelora.core.twin.trainable import trainable
 
 _board, _training = device.module(), device.module("training")
-MODES: tuple[str, ...] = _board.MODES[1:]  # of training: only B, or A too
-LEARNING_RATES: dict[str, int] = dict(zip(MODES, _board.LEARNING_RATES[1:], strict=True))
-MOMENTA: dict[str, int] = dict(zip(MODES, _board.MOMENTA[1:], strict=True))
+MODES: tuple[str, ...] = _board.MODES[1:3]  # of training: only B, or A too
+LEARNING_RATES: dict[str, int] = dict(zip(MODES, _board.LEARNING_RATES[1:3], strict=True))
+MOMENTA: dict[str, int] = dict(zip(MODES, _board.MOMENTA[1:3], strict=True))
 PLACEMENTS = ("all", "pointwise", "last_block", "last")
 CACHES = ("none", "ram", "flash")
 LEAST_UPDATES: int = _training.LEAST_UPDATES  # of a run whose number of epochs is not given

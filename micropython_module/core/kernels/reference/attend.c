@@ -198,22 +198,39 @@ int8_t edgelora_attend_mean(
     return (int8_t)clamp_s32(mean, -128, 127);
 }
 
+// The outputs of a head's row, s8 [channels].
+static void row_forward(const edgelora_shape_t *g, edgelora_attend_row_t *row, int8_t *y) {
+    edgelora_attend_scores(row);
+    edgelora_attend_weights(g, row);
+    for (uint32_t c = 0; c < row->channels; ++c) {
+        int32_t sum = 0; // |sum| <= 2^23
+        for (uint32_t j = 0; j < row->reads; ++j) {
+            sum += row->weights[j] * row->v[j * row->step + c];
+        }
+        y[c] = edgelora_attend_mean(g, row, sum);
+    }
+}
+
 void edgelora_attend_forward_s8(const edgelora_shape_t *g, const int8_t *q, const int8_t *k,
     const int8_t *v, int8_t *y, int32_t *scratch) {
-    uint32_t heads = g->op->kernel_h, channels = g->in_c / heads;
+    uint32_t heads = g->op->kernel_h;
     for (uint32_t i = 0; i < g->positions; ++i) {
         for (uint32_t head = 0; head < heads; ++head) {
             edgelora_attend_row_t row = edgelora_attend_row(g, q, k, v, head, i, scratch);
-            edgelora_attend_scores(&row);
-            edgelora_attend_weights(g, &row);
-            for (uint32_t c = 0; c < channels; ++c) {
-                int32_t sum = 0; // |sum| <= 2^23
-                for (uint32_t j = 0; j < row.reads; ++j) {
-                    sum += row.weights[j] * row.v[j * row.step + c];
-                }
-                *y++ = edgelora_attend_mean(g, &row, sum);
-            }
+            row_forward(g, &row, y);
+            y += row.channels;
         }
+    }
+}
+
+void edgelora_attend_next_s8(const edgelora_shape_t *g, const int8_t *q, const int8_t *k,
+    const int8_t *v, int8_t *y, int32_t *scratch, uint32_t t) {
+    uint32_t heads = g->op->kernel_h;
+    for (uint32_t head = 0; head < heads; ++head) {
+        edgelora_attend_row_t row = edgelora_attend_row(g, q, k, v, head, 0, scratch);
+        row.reads = t + 1;
+        row_forward(g, &row, y);
+        y += row.channels;
     }
 }
 

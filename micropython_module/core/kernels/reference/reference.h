@@ -105,6 +105,9 @@ int32_t edgelora_rotate_backward_s8(
 // Attention. scratch: s32 [positions]
 void edgelora_attend_forward_s8(const edgelora_shape_t *g, const int8_t *q, const int8_t *k,
     const int8_t *v, int8_t *y, int32_t *scratch);
+// Row t of the output alone, from row t of the queries.
+void edgelora_attend_next_s8(const edgelora_shape_t *g, const int8_t *q, const int8_t *k,
+    const int8_t *v, int8_t *y, int32_t *scratch, uint32_t t);
 // The errors of q, k and v, s8, and their exponents. scratch: s32 [2 + 2 * channels of a head,
 // positions]
 void edgelora_attend_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error,
