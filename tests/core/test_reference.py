@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from fresh import FULL
 from random_models import random_adapter, random_frames, random_input, random_model, random_target
+from random_transformers import random_transformer
 from reference import (
     Gradients,
     Trace,
@@ -33,7 +34,7 @@ from straight_through import FloatModel
 from edgelora.base.resources import ROOT
 from edgelora.core.formats.ela import Adapter, pack_adapter, unpack_adapter
 from edgelora.core.formats.elm import base_id, pack_model
-from edgelora.core.formats.network import Op, QuantModel
+from edgelora.core.formats.network import Op, QuantModel, id_bytes
 from edgelora.core.twin.seeded_a import seeded_a
 
 CHAINS = {
@@ -59,6 +60,7 @@ CHAINS = {
     "transposed": ("conv", "transposed", "conv", "mean", "dense"),
     "recurrent": ("conv", "recurrent", "dense"),
     "svdf": ("conv", "svdf", "dense"),
+    "transformer": (),
 }
 LOSS = {"autoencoder": "mean_squared_error", "lookup": "binary_cross_entropy"}  # others: cross_entropy
 SAMPLES = 4
@@ -72,7 +74,11 @@ def test_gradients_equal_finite_differences(chain: str) -> None:
     for seed in range(12):
         if seed >= 9 and len(sizes) >= 12:
             break
-        model = random_model(seed, "small", CHAINS[chain], edges=False, loss=LOSS.get(chain, "cross_entropy"))
+        if chain == "transformer":
+            model = random_transformer(seed)
+            model.rounds = True
+        else:
+            model = random_model(seed, "small", CHAINS[chain], edges=False, loss=LOSS.get(chain, "cross_entropy"))
         rng = np.random.default_rng(seed)
         adapter = random_adapter(rng, model, trainable_a=True)
         integer, exact = _gradients(model, adapter, rng)
@@ -97,6 +103,9 @@ def _gradients(model: QuantModel, adapter: Adapter, rng: np.random.Generator) ->
     taken = 0
     for _ in range(5 * SAMPLES):
         x = rng.integers(-128, 128, (random_frames(rng, model), *model.input.shape)).astype(np.int8)
+        if embed := next((op for op in model.ops if op.embedding is not None), None):
+            symbols = len(embed.embedding)
+            x = id_bytes(rng.integers(0, symbols, model.input.positions), symbols).reshape(x.shape)
         target = random_target(rng, model)
         traces = forward_frames(model, x, adapter)
         trace = traces[-1]

@@ -230,7 +230,8 @@ class _Transformer:
         self.norm()
         everywhere = loss == "cross_entropy" and self.rng.random() < 0.7 and self.sizes.symbols > 1
         if everywhere and (self.sizes.rows > 1 or self.sizes.symbols <= 256):
-            self.matrix(self.sizes.symbols)
+            scale, middle = float(np.float32(np.exp(self.rng.uniform(-4, -1.5)))), int(self.rng.integers(-30, 30))
+            self.matrix(self.sizes.symbols, grid=None if self.edges else (scale, middle))
             if self.rng.random() < 0.2:
                 self.builder.op("softmax")
             return

@@ -16,6 +16,7 @@ from reference import (
     Trace,
     forward_frames,
     gathered,
+    ids_of,
     image,
     inner,
     repeated,
@@ -27,7 +28,7 @@ from reference import (
 )
 
 from edgelora.core.formats.ela import Adapter
-from edgelora.core.formats.network import PAIR_KINDS, Op, QuantModel
+from edgelora.core.formats.network import PAIR_KINDS, STREAM_KINDS, TRANSFORMER_KINDS, Op, QuantModel
 
 Floats = NDArray[np.float64]
 ATONCE = 64  # changes evaluated at once
@@ -58,10 +59,18 @@ class FloatModel:
         if self.model.loss == "mean_squared_error":
             return np.square(y - target).sum(axis=0) / 2
         logits = step_in_nats(self.model) * (y - tensor.zero_point)
+        if self.model.learns_sequences:
+            rows = logits.reshape(tensor.positions, -1, y.shape[-1])
+            return sum(_cross_entropy(rows[place], label) for place, label in self._labels)
         if self.model.loss == "binary_cross_entropy":
             return (np.logaddexp(0, logits) - logits * target).sum(axis=0)
-        highest = logits.max(axis=0)
-        return np.log(np.exp(logits - highest).sum(axis=0)) + highest - logits[self.target]
+        return _cross_entropy(logits, self.target)
+
+    @property
+    def _labels(self) -> list[tuple[int, int]]:
+        """Place and label of each position of a sequence that has a loss."""
+        ids = ids_of(np.asarray(self.target, np.int64).reshape(self.model.loss_tensor.positions, -1))
+        return [(place, int(label)) for place, label in enumerate(ids) if label < self.model.classes]
 
     @property
     def is_stuck(self) -> NDArray[np.bool_]:
@@ -71,6 +80,8 @@ class FloatModel:
             return np.zeros(len(q), bool)
         if self.model.loss == "binary_cross_entropy":
             wanted = np.asarray(self.target).reshape(-1) == 1
+        elif self.model.learns_sequences:  # of the many that are unlikely, those at the low end have no gradient anyway
+            return q[[place * self.model.classes + label for place, label in self._labels]] == 127
         else:
             wanted = np.arange(len(q)) == self.target
         return (q == 127) & wanted | (q == -128) & ~wanted
@@ -104,6 +115,13 @@ class FloatModel:
         model, op = self.model, self.model.ops[index]
         x, other, whole = y[op.input], y[op.input2], self.traces[frame].y[op.input]
         source = x - model.tensors[op.input].zero_point
+        if op.kind in STREAM_KINDS:
+            stream = y[op.input2] if op.input2 else 0.0
+            if op.kind == "project":
+                stream = stream + self._matrix(index, frame, source, changed, seen) * self.factors[index][:, None]
+            return stream + (self.factors[index] * source if op.kind == "widen" else np.zeros((1, 1, 1)))
+        if op.kind in TRANSFORMER_KINDS:
+            return self._transformed(op, x, y)
         if op.is_matrix:
             return self._matrix(index, frame, source, changed, seen) * self.factors[index][:, None]
         if op.kind == "depthwise":
@@ -137,6 +155,29 @@ class FloatModel:
             held[index] = self._history(op, x, held.get(index))
             return held[index]
         return self._moved(op, x, other)
+
+    def _transformed(self, op: Op, x: Floats, y: list[Floats]) -> Floats:
+        """A norm, a rotation or attention."""
+        if op.kind == "norm":
+            centred = x - x.mean(axis=1, keepdims=True) if op.centred else x
+            variance = np.square(centred).mean(axis=1, keepdims=True) + op.multiplier[0] / x.shape[1] ** 2
+            return centred / np.sqrt(variance) * op.gain[:, None] * 2.0 ** -float(op.shift[0])
+        if op.kind == "rotate":
+            half = op.angles.shape[1]
+            pairs = x.reshape(len(x), -1, 2, half, x.shape[-1])
+            turn = (op.angles[..., 0] + 1j * op.angles[..., 1]) / 2.0**15
+            turned = (pairs[:, :, 0] + 1j * pairs[:, :, 1]) * turn[:, None, :, None]
+            return np.stack([turned.real, turned.imag], axis=2).reshape(x.shape)
+        (heads, shared), scales = op.heads, [self.model.tensors[i].scale for i in (*op.inputs, op.output)]
+        size = x.shape[1] // heads
+        q, k, v = (y[i].reshape(len(x), -1, size, y[i].shape[-1]) for i in op.inputs)
+        k, v = (part.repeat(heads // shared, axis=1) for part in (k, v))
+        scores = np.einsum("ihcn,jhcn->hijn", *_alike(q, k)) * scales[0] * scales[1] / np.sqrt(size)
+        if op.causal:
+            scores[:, ~np.tri(len(x), dtype=bool)] = -np.inf
+        p = np.exp(scores - scores.max(axis=2, keepdims=True))
+        made = np.einsum("hijn,jhcn->ihcn", *_alike(p / p.sum(axis=2, keepdims=True), v)) * scales[2] / scales[3]
+        return made.reshape(len(x), -1, made.shape[-1])
 
     def _history(self, op: Op, x: Floats, held: Floats | None) -> Floats:
         """The newest values of the history, with x appended. held: None before the first frame, initially constant."""
@@ -183,7 +224,7 @@ class FloatModel:
 
     def _matrix(self, index: int, frame: int, source: Floats, changed: dict, seen: dict[int, Floats]) -> Floats:
         op = self.model.ops[index]
-        rows = windows(self.model, op, source, 0) if op.kind == "conv" else source[None]
+        rows = source[None] if op.kind == "dense" else windows(self.model, op, source, 0)
         rows = rows.reshape(len(rows), -1, source.shape[-1])
         z = self.weights[index] @ rows
         layer = self.layers.get(index)
@@ -201,6 +242,17 @@ def _product(matrix: Floats, rows: Floats) -> Floats:
         return matrix @ rows
     flat = rows[:, :, 0] @ matrix.reshape(-1, matrix.shape[2]).T
     return flat.reshape(len(rows), *matrix.shape[:2]).transpose(0, 2, 1)
+
+
+def _cross_entropy(logits: Floats, label: int) -> Floats:
+    highest = logits.max(axis=0)
+    return np.log(np.exp(logits - highest).sum(axis=0)) + highest - logits[label]
+
+
+def _alike(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """Both with the same number of changes."""
+    changes = max(a.shape[-1], b.shape[-1])
+    return np.broadcast_to(a, (*a.shape[:-1], changes)), np.broadcast_to(b, (*b.shape[:-1], changes))
 
 
 def _places(x: Floats) -> NDArray[np.int64]:
