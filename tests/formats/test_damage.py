@@ -16,12 +16,13 @@ from class_cases import small_base
 from fresh import FULL, SEED, fresh_seeds, rounds
 from random_models import model_of, random_frames, random_model, random_sample, random_target
 from random_ops import drawn_op, generated
+from random_transformers import random_transformer
 
 from edgelora.core.formats.classes import pack_classes
 from edgelora.core.formats.ela import CLASSES, MONITOR
 from edgelora.core.formats.elm import base_id, pack_model, unpack_model
 from edgelora.core.formats.envelope import FormatError
-from edgelora.core.formats.network import QuantModel
+from edgelora.core.formats.network import TRANSFORMER_KINDS, QuantModel
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.twin.binding import TwinError, check_model
 from edgelora.core.twin.session import Session
@@ -57,11 +58,16 @@ MODELS = {  # loss and kinds
     "stream": ("cross_entropy", ("conv", "history", "slice", "conv", "history", "dense")),
     "sensed": ("cross_entropy", ("conv", "dense")),
     "classes": ("cross_entropy", ("conv", "dense")),
+    "transformer": ("cross_entropy", ()),
 }
 
 
 def small_model(name: str) -> QuantModel:
     """The first of these models that is fast enough to run some ten thousand times."""
+    if name == "transformer":
+        model = random_transformer(747)
+        assert {op.kind for op in model.ops} >= {*TRANSFORMER_KINDS} - {"widen"}
+        return model
     loss, kinds = MODELS[name]
     models = (random_model(seed, kinds=kinds, edges=False, loss=loss) for seed in range(100))
     able = (model for model in models if work(model) < 1500 and model.input.size < 60)
@@ -101,6 +107,7 @@ def work(model: QuantModel) -> int:
         ("stream", "frozen_a", False),
         ("sensed", "frozen_a", False),
         ("classes", "frozen_a", False),
+        ("transformer", "trainable_a", False),
     ],
 )
 def test_every_byte_flipped_and_truncated(fuzz_files: Path, tmp_path: Path, name: str, mode: str, state: bool) -> None:
