@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import pickle
 import struct
@@ -26,7 +27,7 @@ from random_models import (
     ranks_of,
 )
 from random_ops import DrawnOp
-from random_transformers import random_transformer
+from random_transformers import Sizes, random_transformer
 from reference import FORWARD_KINDS
 
 from edgelora.core.formats.ela import Adapter, pack_adapter, unpack_adapter
@@ -735,7 +736,7 @@ def test_an_adapter_of_another_base_is_refused() -> None:
     session.use(session.save())
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", MODES[:3])
 def test_a_session_never_writes_outside_its_arena(mode: str) -> None:
     """Regions of the plan with overlapping lifetimes don't overlap in memory, and all lie in the arena."""
     for seed in range(40):
@@ -751,3 +752,56 @@ def test_a_session_never_writes_outside_its_arena(mode: str) -> None:
                 together = a.birth <= b.death and b.birth <= a.death
                 apart = a.offset + a.size <= b.offset or b.offset + b.size <= a.offset
                 assert a is b or apart or not together, (a, b)
+
+
+def language_model(seed: int) -> QuantModel:
+    """A random transformer that predicts the symbol after each of its input, from earlier ones."""
+    rng = np.random.default_rng(seed)
+    shared = int(rng.integers(1, 3))
+    heads, head = shared * int(rng.integers(1, 3)), 2 * int(rng.integers(1, 9))
+    sizes = Sizes(int(rng.integers(2, 20)), 1, int(rng.integers(1, 30)), heads, shared, head, int(rng.choice([9, 290])))
+    for drawn_seed in itertools.count(1000 * seed):
+        model = random_transformer(drawn_seed, sizes)
+        if model.ops[0].kind in ("embed", "constant") and model.output.positions == sizes.height:
+            for op in model.ops:
+                op.causal = op.kind == "attend"
+            if any(op.kind == "embed" for op in model.ops):
+                return model
+    raise AssertionError
+
+
+@pytest.mark.parametrize("seed", fresh_seeds(8))
+def test_decoding_equals_inference_of_the_window(seed: int) -> None:
+    """Row by row, with an adapter in use and merged, fast and plain; a full window and a sample are refused."""
+    rng = np.random.default_rng(seed)
+    model = language_model(seed)
+    data, rows, symbols = pack_model(model), model.input.shape[0], model.output.shape[2]
+    ranks = bytes(int(rng.integers(1, 5)) if op.is_matrix else 0 for op in model.ops)
+    adapter = pack_adapter(random_adapter(rng, model, True, ranks={i: r for i, r in enumerate(ranks) if r}))
+    whole = Session(data, ranks, "infer")
+    ids = rng.integers(0, symbols, rows)
+    for plain in (False, True):
+        decoding = Session(data, ranks, "decode", plain=plain)
+        assert decoding.arena_bytes < whole.arena_bytes
+        for used in (None, adapter):
+            whole.use(used)
+            decoding.use(used)
+            decoding.reset()
+            whole.infer(ids.astype(f"<u{model.input.shape[2]}").view(np.int8))
+            for row, symbol in enumerate(ids):
+                best = decoding.next(int(symbol))
+                expected = whole.logits.reshape(rows, symbols)[row]
+                np.testing.assert_array_equal(decoding.logits, expected)
+                assert best == expected.argmax()
+            with pytest.raises(TwinError, match="window is full"):
+                decoding.next(0)
+        with pytest.raises(TwinError, match="one row at a time"):
+            decoding.infer(np.zeros(decoding.input_size, np.int8))
+    with pytest.raises(TwinError, match="one row at a time"):
+        whole.next(0)
+
+
+def test_only_language_models_decode() -> None:
+    model = random_model(1, kinds=("conv", "dense"))
+    with pytest.raises(TwinError, match="one row at a time"):
+        Session(pack_model(model), bytes(len(model.ops)), "decode")

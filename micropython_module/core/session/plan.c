@@ -89,11 +89,12 @@ static bool goes_by_rows(const void *model, uint32_t i) {
 }
 
 static edgelora_status_t decode_check(const void *model, const edgelora_config_t *config) {
-    bool ok = config->frames == 1 && model_op(model, 0)->kind == EDGELORA_EMBED;
+    bool ok = config->frames == 1, embeds = false;
     for (uint32_t i = 0; i < ((const edgelora_model_t *)model)->op_count; ++i) {
         ok = ok && goes_by_rows(model, i);
+        embeds = embeds || model_op(model, i)->kind == EDGELORA_EMBED;
     }
-    return ok ? EDGELORA_OK : EDGELORA_ERR_DECODE;
+    return ok && embeds ? EDGELORA_OK : EDGELORA_ERR_DECODE;
 }
 
 // Plans decoding as inference; returns whether it is.

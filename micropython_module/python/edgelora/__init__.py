@@ -375,10 +375,10 @@ class Model:
         return best
 
     def suggest(self, count: int = 3) -> list[tuple[int, int]]:
-        """The `count` likeliest symbols after the last one, with their probabilities in 1/32768, the likeliest first."""
+        """The `count` likeliest symbols after the last one, with their probabilities in 1/32768, likeliest first."""
         found = self.probabilities()
-        likely = sorted(((p, -i) for i, p in enumerate(found)), reverse=True)[:count]
-        return [(-i, p) for p, i in likely]
+        likely = sorted(range(len(found)), key=lambda symbol: -found[symbol])
+        return [(symbol, found[symbol]) for symbol in likely[:count]]
 
     def reset(self) -> None:
         """Starts a new stream with the next input: resets the model's history, and what `next` has taken."""
