@@ -86,8 +86,7 @@ def _recomputable(model: QuantModel, keep: Layout) -> list[int]:
 
 def _producers(model: QuantModel, index: int) -> list[int]:
     """The ops that write an op's inputs: op i writes tensor i + 1."""
-    op = model.ops[index]
-    return [tensor - 1 for tensor in (op.input, op.input2) if tensor]
+    return [tensor - 1 for tensor in model.ops[index].inputs if tensor]
 
 
 def _by_cost(costs: dict[int, int]) -> Iterator[tuple[int, ...]]:
