@@ -273,9 +273,8 @@ static bool reads_back(const plan_t *p, uint32_t i) {
 }
 
 static uint32_t mask_size(const edgelora_shape_t *g) {
-    return g->op->flags & (EDGELORA_MASK_LOW | EDGELORA_MASK_HIGH)
-        ? (g->positions * g->out_c + 7) / 8
-        : 0;
+    bool masks = g->op->flags & (EDGELORA_MASK_LOW | EDGELORA_MASK_HIGH);
+    return masks ? (g->positions * g->out_c + 7) / 8 : 0;
 }
 
 // Decides whether t and masks of all frames are kept: if the backward pass reads no more, and if

@@ -60,7 +60,8 @@ static int32_t normal(const edgelora_shape_t *g, const edgelora_norm_row_t *row,
     return clamp_s32(c < 0 ? -(int32_t)magnitude : (int32_t)magnitude, -32768, 32767);
 }
 
-EDGELORA_WARM void edgelora_norm_forward_s8(const edgelora_shape_t *g, const int16_t *x, int8_t *y) {
+EDGELORA_WARM void edgelora_norm_forward_s8(
+    const edgelora_shape_t *g, const int16_t *x, int8_t *y) {
     int shift = g->shift[0] + 11;
     for (uint32_t p = 0; p < g->positions; ++p, x += g->in_c) {
         edgelora_norm_row_t row = row_of(g, x);

@@ -55,7 +55,7 @@ static int32_t factor_of(const edgelora_shape_t *g, uint32_t i, uint32_t multipl
 
 int32_t edgelora_requantize_backward_s8(const edgelora_shape_t *g, int8_t *e, int32_t exponent) {
     uint32_t count = g->positions * g->out_c,
-             multipliers = g->traits & EDGELORA_HAS_WEIGHTS ? g->out_c : 1, bits = 0;
+             multipliers = g->traits & EDGELORA_HAS_WEIGHTS ? g->out_c : 1;
     bool gains = g->op->kind == EDGELORA_NORM;
     int top = -128;
     for (uint32_t k = 0; k < multipliers; ++k) {
@@ -63,7 +63,7 @@ int32_t edgelora_requantize_backward_s8(const edgelora_shape_t *g, int8_t *e, in
     }
     int32_t n = 0, more;
     do {
-        bits = 0;
+        uint32_t bits = 0;
         for (uint32_t i = 0; i < count; ++i) {
             bits |= edgelora_block_magnitude(
                 e[i] * factor_of(g, i, multipliers, top), n, i, g->rounds);
