@@ -137,8 +137,8 @@ EDGELORA_WARM void edgelora_attend_forward_packed_s8(const edgelora_shape_t *g, 
     packed_t packed = {.k = (uint32_t *)scratch + g->positions, .row = row};
     packed.columns = packed.k + words;
     for (uint32_t head = 0; head < heads; ++head) {
-        uint32_t key = head * keys / heads, at = key * 2 * row;
         if (head * keys % heads < keys) { // the first head of these keys
+            uint32_t at = head * keys / heads * 2 * row;
             packed.least = pack_rows(packed.k, k + at, g->positions, step, row);
             pack_columns(packed.columns, v + at, g->positions, step, row);
         }

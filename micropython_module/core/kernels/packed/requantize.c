@@ -161,10 +161,10 @@ EDGELORA_HOT static int32_t scale_columns(scaled_t *s) {
 
 // The largest magnitudes of values at even and at odd places, each times its channel's multiplier.
 EDGELORA_KERNEL static void largest_products(const scaled_t *s, uint32_t largest[2]) {
-    uint32_t step = s->channels, i = 0;
+    uint32_t step = s->channels;
     for (uint32_t c = 0; c < s->channels; ++c) {
         uint32_t m = (uint32_t)shared_multiplier(s->g, c, s->top), most[2] = {0, 0};
-        i = c;
+        uint32_t i = c;
         for (const int8_t *e = s->e + c, *end = s->e + s->rows * step; e < end;
             e += step, i += step) {
             uint32_t magnitude = abs_u32(*e);
