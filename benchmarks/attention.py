@@ -34,17 +34,16 @@ from edgelora.model.datasets import text
 from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.datasets.har import ARMS, HAR_PEOPLE, HAR_SUBJECTS, load_har, load_har_arm
 from edgelora.model.floatnet import layers
-from edgelora.model.floatnet.layers import FloatNet
+from edgelora.model.floatnet.layers import Array, FloatNet
 from edgelora.model.floatnet.lora import ALPHA, merged, train_float_lora
 from edgelora.model.floatnet.train import softmax_cross_entropy
-from edgelora.model.quantization.quantize import quantize
+from edgelora.model.quantization.quantize import HEAD_ROOM, quantize
 
 from .attention_ops import Learning, OpErrors, measure_ops
 from .learning import mean_and_error
 
 CACHE = resources.cache("attention")
 CALIBRATION = 64  # windows that a language model is calibrated on
-ROOM = 1.5  # of the logits' range, where every position has a loss
 SEEDS = {"lm": 3, "encoder": 5}
 NOT_A_SYMBOL = 255
 COMPARED = 32  # windows whose gradients are compared
@@ -69,7 +68,11 @@ FIGURES = ("float_base", "int8_base", "float_lora", *INTEGERS)
 
 @dataclass(frozen=True)
 class Task:
-    """What learns, with settings that were chosen on `choosing`: the integers' and float LoRA's rates."""
+    """What learns, with settings that were chosen on `choosing`: the integers' and float LoRA's rates.
+
+    data: somebody's windows that teach and test; pretrained, calibration: a base without them, and its windows; room:
+    of the logits' range.
+    """
 
     people: tuple[str, ...]
     choosing: tuple[str, ...]
@@ -77,8 +80,11 @@ class Task:
     rates: dict[str, int]
     float_rate: float
     data: Callable[[str], tuple[Dataset, Dataset]]
-    base: Callable[[str], tuple[FloatNet, QuantModel]]
+    pretrained: Callable[..., FloatNet]
+    calibration: Callable[[str], Array]
+    room: float
     scores: Callable[[FloatNet, Dataset], float]
+    shared_base: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,19 +145,29 @@ def _motion(subject: str) -> tuple[Dataset, Dataset]:
     return train_part, test_part
 
 
-@functools.lru_cache(maxsize=1)
-def language_base(_: str = "") -> tuple[FloatNet, QuantModel]:
-    """The language model, float and quantized."""
-    net = pretrained_language(0)
+def _language(_: str, progress: Progress = no_progress) -> FloatNet:
+    return pretrained_language(0, progress)
+
+
+def _text_windows(_: str) -> Array:
     x = text.load_base_text()[0].x
-    return net, quantize(net, x[:: len(x) // CALIBRATION][:CALIBRATION], head_room=ROOM)
+    return x[:: len(x) // CALIBRATION][:CALIBRATION]
+
+
+def _encoder(subject: str, progress: Progress = no_progress) -> FloatNet:
+    return pretrained_encoder(int(subject), 0, progress)
+
+
+def _motion_windows(subject: str) -> Array:
+    return load_har(int(subject) if int(subject) in HAR_SUBJECTS else HAR_SUBJECTS[0]).pretrain.x
 
 
 @functools.lru_cache(maxsize=1)
-def _encoder_base(subject: str) -> tuple[FloatNet, QuantModel]:
-    net = pretrained_encoder(int(subject), 0)
-    known = int(subject) if int(subject) in HAR_SUBJECTS else HAR_SUBJECTS[0]
-    return net, quantize(net, load_har(known).pretrain.x)
+def base_of(name: str, who: str) -> tuple[FloatNet, QuantModel]:
+    """A base that has not learned from somebody, float and quantized."""
+    task = TASKS[name]
+    net = task.pretrained(who)
+    return net, quantize(net, task.calibration(who), head_room=task.room)
 
 
 def bits(net: FloatNet, test: Dataset) -> float:
@@ -173,17 +189,22 @@ TASKS = {
         {"trainable_a": 5000, "frozen_a": 2000},
         0.01,
         _text,
-        language_base,
+        _language,
+        _text_windows,
+        1.5,
         bits,
+        shared_base=True,
     ),
     "encoder": Task(
         tuple(map(str, HAR_SUBJECTS)),
         tuple(str(subject) for subject in HAR_PEOPLE if subject not in HAR_SUBJECTS),
         Recipe(rank=8, epochs=18),
-        {"trainable_a": 3500, "frozen_a": 6000},
+        {"trainable_a": 7000, "frozen_a": 6000},
         0.014,
         _motion,
-        _encoder_base,
+        _encoder,
+        _motion_windows,
+        HEAD_ROOM,
         _accuracy,
     ),
 }
@@ -210,7 +231,7 @@ def score(learner: TwinLearner, model: QuantModel, test: Samples) -> float:
 def learned(name: str, who: str, seed: int) -> Learned:
     """One person, one seed."""
     task = TASKS[name]
-    (taught, later), (net, model) = task.data(who), task.base(who)
+    (taught, later), (net, model) = task.data(who), base_of(name, "" if task.shared_base else who)
     elm, samples, test = pack_model(model), samples_of(model, taught), samples_of(model, later)
     found = {}
     for mode in MODES:
@@ -246,8 +267,8 @@ def bench_attention(
         able = task.choosing if choosing else task.people
         chosen = [who for who in able if people is None or who in people]
         jobs = [(name, who, seed) for seed in range(seeds or SEEDS[name]) for who in chosen]
-        if jobs:
-            task.base(chosen[0])  # once, before several processes need it
+        for who in chosen[:1] if task.shared_base else chosen:
+            task.pretrained(who, progress)  # once, before several processes need it
         runs[name] = []
         for run in in_parallel(_kept, jobs, workers):
             runs[name].append(run)
@@ -261,7 +282,7 @@ def bench_attention(
 
 def _learning() -> Learning:
     """What the language model learns from an author on whom settings were chosen: the first windows."""
-    (taught, _), (net, model) = _text(text.CHOOSING[0]), language_base()
+    (taught, _), (net, model) = _text(text.CHOOSING[0]), base_of("lm", "")
     part = Dataset(taught.x[:COMPARED], taught.y[:COMPARED])
     return Learning(net, model, part, samples_of(model, part))
 
@@ -273,8 +294,8 @@ def _settings(name: str) -> dict[str, Any]:
 
 
 def _kept(name: str, who: str, seed: int) -> Learned:
-    """The result that is kept; it is made first if there is none of these sources."""
-    path = CACHE / f"{name}-{who}-{seed}-{_sources()}.json"
+    """The result that is kept; it is made first if there is none of these settings and sources."""
+    path = CACHE / f"{name}-{who}-{seed}-{_digest(name)}.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(asdict(learned(name, who, seed))).encode())
@@ -282,9 +303,9 @@ def _kept(name: str, who: str, seed: int) -> Learned:
 
 
 @functools.cache
-def _sources() -> str:
-    """A digest of what learns and what measures, on the host."""
+def _digest(name: str) -> str:
+    """A digest of a task's settings, and of the sources of float networks and quantization."""
     folder = Path(layers.__file__).parents[1]
-    files = [*sorted(path for part in ("floatnet", "quantization") for path in (folder / part).glob("*.py"))]
-    files.append(Path(__file__))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+    files = [path for part in ("floatnet", "quantization") for path in sorted((folder / part).glob("*.py"))]
+    told = [json.dumps(_settings(name)).encode(), *(path.read_bytes() for path in files)]
+    return hashlib.sha256(b"".join(told)).hexdigest()[:12]
