@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "suppo
 from class_cases import small_base
 from random_models import model_of, random_frames, random_model, random_sample, random_target
 from random_ops import drawn_op, generated
+from random_transformers import random_transformer
 
 from edgelora.core.formats.classes import pack_classes
 from edgelora.core.formats.ela import CLASSES, MONITOR
@@ -92,7 +94,7 @@ def is_written(model: QuantModel) -> bool:
 
 
 def models(rng: np.random.Generator, drawn: int) -> Iterator[QuantModel]:
-    """Small models: of each chain, with signal settings; one with class statistics; and of drawn ops."""
+    """Small models: of each chain, with signal settings; one with class statistics; transformers; and of drawn ops."""
     for loss, kinds in CHAINS:
         found = 0
         for seed in range(200):
@@ -106,6 +108,7 @@ def models(rng: np.random.Generator, drawn: int) -> Iterator[QuantModel]:
                 if found == 3:
                     break
     yield small_base(rng)
+    yield from islice(filter(is_written, map(random_transformer, rng.integers(1 << 30, size=200))), 6)
     draw = generated(rng)
     for _ in range(drawn):
         model = model_of(drawn_op(draw, work=12))

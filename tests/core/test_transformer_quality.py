@@ -21,9 +21,8 @@ HEADS, HEAD = 4, 16
 
 def grid_of(real: np.ndarray, wide: bool = False) -> Tensor:
     """A symmetric grid of int8 for all but one in 10,000 of these values [rows, channels], or a stream's."""
-    scale = (
-        stream_scale(np.abs(real).max(), real.shape[1], EPSILON) if wide else np.percentile(np.abs(real), 99.99) / 127
-    )
+    size = np.abs(real)
+    scale = stream_scale(size.max(), real.shape[1], EPSILON) if wide else np.percentile(size, 99.99) / 127
     return Tensor((1, *real.shape), float(np.float32(scale)), 0, wide)
 
 

@@ -28,7 +28,7 @@ static const field_t MODEL_FIELDS[] = {
     FIELD(edgelora_model_t, exp_table[0]),
     FIELD(edgelora_model_t, exp_table[7]),
     FIELD(edgelora_model_t, loss),
-    FIELD(edgelora_model_t, class_stats),
+    FIELD(edgelora_model_t, flags),
     FIELD(edgelora_model_t, signal),
 };
 static const field_t TENSOR_FIELDS[] = {
@@ -36,6 +36,7 @@ static const field_t TENSOR_FIELDS[] = {
     FIELD(edgelora_tensor_t, width),
     FIELD(edgelora_tensor_t, channels),
     FIELD(edgelora_tensor_t, zero_point),
+    FIELD(edgelora_tensor_t, wide),
     FIELD(edgelora_tensor_t, scale),
 };
 static const field_t OP_FIELDS[] = {
