@@ -27,19 +27,30 @@ def choose_recompute(elm: bytes, settings: Settings, limit: int, frames: int = 1
     """Which outputs to recompute so that training on samples of so many frames fits `limit` bytes, one byte per op;
     None if all can be kept.
 
-    With at most `EXACT` outputs: the cheapest set that fits; with more: a set grown by what saves most. Raises
-    ValueError, naming the smallest arena found, if nothing fits.
+    With at most `EXACT` outputs: the cheapest set that fits; with more: a set grown by what saves most, less what it
+    does not need. Raises ValueError, naming the smallest arena found, if nothing fits.
     """
     sizes = []
     for flags, size in _options(elm, settings, frames):
         if size <= limit:
-            return flags if any(flags) else None
+            return _needed(elm, settings, limit, frames, flags) if any(flags) else None
         sizes.append(size)
     raise InputError(
         f"training needs at least {min(sizes)} bytes of arena, even when it recomputes activations, "
         f"and the limit is {limit}: give it more --ram, lower --rank, use --mode frozen_a, or adapt fewer layers "
         "(--placement)"
     )
+
+
+def _needed(elm: bytes, settings: Settings, limit: int, frames: int, flags: bytes) -> bytes:
+    """The outputs of a set that fits without which nothing fits: the dearest are kept first."""
+    model = unpack_model(elm)
+    dearest = sorted((i for i, chosen in enumerate(flags) if chosen), key=lambda i: -again_macs(model, settings.ranks, i))
+    for index in dearest:
+        fewer = flags[:index] + b"\0" + flags[index + 1 :]
+        if regions.layout(elm, *settings._replace(recompute=fewer), frames=frames).arena_bytes <= limit:
+            flags = fewer
+    return flags
 
 
 def within(elm: bytes, settings: Settings, limit: int | None, frames: int = 1) -> Settings:
