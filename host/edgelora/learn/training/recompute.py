@@ -45,7 +45,8 @@ def choose_recompute(elm: bytes, settings: Settings, limit: int, frames: int = 1
 def _needed(elm: bytes, settings: Settings, limit: int, frames: int, flags: bytes) -> bytes:
     """The outputs of a set that fits without which nothing fits: the dearest are kept first."""
     model = unpack_model(elm)
-    dearest = sorted((i for i, chosen in enumerate(flags) if chosen), key=lambda i: -again_macs(model, settings.ranks, i))
+    chosen = (index for index, flag in enumerate(flags) if flag)
+    dearest = sorted(chosen, key=lambda index: -again_macs(model, settings.ranks, index))
     for index in dearest:
         fewer = flags[:index] + b"\0" + flags[index + 1 :]
         if regions.layout(elm, *settings._replace(recompute=fewer), frames=frames).arena_bytes <= limit:
