@@ -42,6 +42,7 @@ KEYWORDS = "bench model"
 KEYWORDS_A = f"{KEYWORDS} --mode trainable_a"
 CLASSES = "bench classes --subjects 1 --draws 1 --shots 10"  # whose time on the board is that of all subjects
 FRONT_ENDS = "bench frontend --board virtual-pico"
+FLEET = "bench fleet cycles"
 LEDGER = "LEDGER.md"  # instead of a command
 
 Get = Callable[[dict[str, Any]], list[float]]
@@ -231,6 +232,15 @@ FIGURES = [
             CYCLES_A_MS * JITTER,
         )
         for name, step, at in (("`Audio`", "10 ms of sound", 0), ("`Spectral`", "a frame of 512 samples", 2))
+    ),
+    Figure(FIGURES_PAGE, "takes the emulated Pico # M cycles", FLEET, field("total_cycles", per=MILLION), 0.02),
+    Figure(FIGURES_PAGE, "messages to as many replies, and # bytes of RAM", FLEET, field("member_bytes")),
+    Figure(
+        FIGURES_PAGE,
+        "on a key takes # M of them, noise for 640 values # M, a mask for one neighbour # M",
+        FLEET,
+        field("x25519_cycles", "noise_cycles", "mask_cycles", per=MILLION),
+        JITTER_M,
     ),
     *(
         Figure(FIGURES_PAGE, f"| {row} | # / # / # | # / # | # | # / # |", LEDGER, per_mac(variant, *IN_TABLE))
