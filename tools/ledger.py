@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -27,7 +28,7 @@ MODULE = ROOT / "micropython_module"
 CORE, CRYPTO = MODULE / "core", MODULE / "crypto"
 NATIVE = ROOT / ".build" / "natmod" / "armv6m" / "build" / "edgelora.native.mpy"
 KERNELS = ("core/kernels", "core/signal", "core/training", "crypto")  # folders of the functions in the ledger
-BOARD = "virtual-pico"
+BENCH = "bench kernels --board virtual-pico"
 NOISE_CYCLES, NOISE = 100, 0.001  # noise of a time: this many cycles plus this share of it
 TOOLS = "arm-none-eabi-"
 # The flags of the rp2 firmware's build: pico-sdk's, then for the core those of micropython_module/usermod.
@@ -56,7 +57,7 @@ The native module's size is without its Python part.
 CYCLES_HEAD = f"""
 ## Cycles
 
-`edgelora bench kernels --board {BOARD}`: one run, without the call. Cycles/MAC are the fast kernel's; where there
+`edgelora {BENCH}`: one run, without the call. Cycles/MAC are the fast kernel's; where there
 is none, both columns are the plain one's. The board's interrupts move a time a little from run to run: a line changes
 if one of its times moves by more than {NOISE_CYCLES} cycles plus {NOISE:.1%}.
 """
@@ -148,12 +149,16 @@ def measure(cycles: list[Cycles], instructions: list[Cycles]) -> Ledger:
 
 def bench() -> list[Cycles]:
     """Measures cycles on the virtual board, with its firmware as built."""
-    command = [sys.executable, "-m", "edgelora", "bench", "kernels", "--board", BOARD, "--json"]
-    times = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)["kernels"]
-    plain = {(t["op"], t["shape"]): t["cycles"] for t in times if t["variant"] == "plain"}
+    command = [sys.executable, "-m", "edgelora", *BENCH.split(), "--json"]
+    return measured(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+
+
+def measured(told: dict[str, Any]) -> list[Cycles]:
+    """The cycles that `BENCH` prints with --json."""
+    plain = {(t["op"], t["shape"]): t["cycles"] for t in told["kernels"] if t["variant"] == "plain"}
     return [
         Cycles(t["op"], t["shape"], plain[t["op"], t["shape"]], t["cycles"], t["cycles_per_mac"])
-        for t in times
+        for t in told["kernels"]
         if t["variant"] == "fast"
     ]
 

@@ -18,6 +18,15 @@ RAM, FLASH, RAM_SIZE, FLASH_SIZE, ROM_SIZE = 0x20000000, 0x10000000, 264 * 1024,
 CODE, DATA, SPAN = RAM + 0x1000, RAM + 0x8000, 0x100
 LOW_FLAGS = ("n", "z", "c", "v")
 MISS = 40  # cycles
+BUS_SLOTS, BUS_SRAM0, BUS_XIP, BUS_ROM, BUS_HELD = 4096, 1, 7, 8, 16  # as in bus.h
+
+
+class BusCore(ctypes.Structure):
+    _fields_ = (("waited", ctypes.c_int64), ("fetched", ctypes.c_uint32), ("slots", ctypes.c_uint8 * BUS_SLOTS))
+
+
+class Bus(ctypes.Structure):
+    _fields_ = (("cores", BusCore * 2), ("until", ctypes.c_int64), ("last", ctypes.c_uint8 * (BUS_ROM + 1)))
 
 
 class Core(ctypes.Structure):
@@ -28,6 +37,7 @@ class Core(ctypes.Structure):
         + [(f"{name}_size", ctypes.c_uint32) for name in ("rom", "flash", "ram")]
         + [(name, ctypes.c_int) for name in ("masked", "event", "unmasked")]
         + [("cycles", ctypes.c_int64), ("xip", ctypes.POINTER(ctypes.c_uint32))]
+        + [("bus", ctypes.POINTER(BusCore)), ("began", ctypes.c_int64)]
     )
 
 
@@ -52,6 +62,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     source.write_text(
         f'#include "{ROOT}/tools/emulator/thumb.h"\n'
         "long run(thumb_t *t, long most, int64_t limit) { return thumb_run(t, most, limit); }\n"
+        "void serve(bus_t *b, int64_t until, long long *waits) { bus_serve(b, until, waits); }\n"
     )
     flags = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
     subprocess.run(["cc", *flags, str(source), "-o", str(folder / "thumb.so")], check=True)
@@ -206,3 +217,83 @@ def test_the_cores_peripherals_are_the_emulators_own(library: ctypes.CDLL) -> No
         assert list(sio) == list(mcu.sio.words)
     assert ran > 4_000
     assert len(scales) > 10
+
+
+def test_the_cycles_in_which_a_core_wants_its_ports(library: ctypes.CDLL) -> None:
+    """A word of code one cycle before its first half runs, data in the cycles that Arm's manual has for them."""
+    registers, ram, flash = (ctypes.c_uint32 * 16)(), (ctypes.c_uint8 * RAM_SIZE)(), (ctypes.c_uint8 * 64)()
+    cache = (ctypes.c_uint32 * len(RP2040().xip))()
+    cache[xip.CONTROL], cache[xip.MISS_CYCLES] = xip.ENABLE, MISS
+    bus = BusCore(waited=5)
+    sizes = {"rom_size": 64, "flash_size": 64, "ram_size": RAM_SIZE}
+    thumb = Thumb(
+        Core(r=registers, rom=flash, flash=flash, ram=ram, xip=cache, bus=ctypes.pointer(bus), began=105, **sizes)
+    )
+    code = (0x6808, 0xCA38, 0x6830, 0x7030)  # ldr r0, [r1]; ldm r2!, {r3, r4, r5}; ldr r0, [r6]; strb r0, [r6]
+    ctypes.memmove(ctypes.byref(ram, CODE - RAM), b"".join(op.to_bytes(2, "little") for op in code), 8)
+    registers[1], registers[2], registers[6], registers[15] = DATA + 12, RAM + RAM_SIZE - 16, FLASH, CODE
+    assert library.run(ctypes.byref(thumb), 3, 100) == 3
+    registers[6], thumb.core.began = 0x20040001, 205
+    assert library.run(ctypes.byref(thumb), 1, 100) == 1
+    noted = {cycle: port for cycle, port in enumerate(bus.slots) if port}
+    assert noted == {
+        99: BUS_SRAM0,  # the first two instructions
+        100: BUS_SRAM0 + 3,
+        **dict.fromkeys((102, 103, 104), BUS_SRAM0 + 5),
+        105: BUS_SRAM0 + 1,
+        106: BUS_XIP,
+        **{107 + i: BUS_XIP | BUS_HELD for i in range(MISS)},
+        200: BUS_SRAM0 + 4,
+    }
+
+
+def test_cores_wait_as_long_as_requests_to_ports_one_after_the_other(library: ctypes.CDLL) -> None:
+    """Drawn accesses, served in drawn stretches, against arbitration of requests by the time at which they come."""
+    rng = random.Random(SEED)
+    for _ in range(40):
+        end, bus, wants = 3000, Bus(), ([], [])
+        for core in range(2):
+            at = rng.randrange(4)
+            while at < end:
+                port, held = rng.choice([*range(BUS_SRAM0, BUS_SRAM0 + 4), BUS_XIP]), 0
+                if port == BUS_XIP:
+                    held = rng.choice((0, 0, 0, 40))
+                wants[core].append((at, port, held))
+                at += 1 + held + rng.choice((0, 0, 1, 2, 7))
+        expected, served_to = requests_served(wants, end), 0
+        ready, waited = [0, 0], [0, 0]
+        while served_to < end:
+            served_to = min(end, served_to + rng.randrange(1, 60))
+            for core, accesses in enumerate(wants):
+                while ready[core] < len(accesses) and accesses[ready[core]][0] + waited[core] < served_to:
+                    at, port, held = accesses[ready[core]]
+                    slots = bus.cores[core].slots
+                    slots[at % BUS_SLOTS] = port
+                    for i in range(1, held + 1):
+                        slots[(at + i) % BUS_SLOTS] = port | BUS_HELD
+                    ready[core] += 1
+            waits = (ctypes.c_longlong * 2)()
+            library.serve(ctypes.byref(bus), ctypes.c_int64(served_to), waits)
+            waited = [total + wait for total, wait in zip(waited, waits, strict=True)]
+        assert waited == [core.waited for core in bus.cores]
+        assert waited == expected
+        assert min(waited) > 100
+
+
+def requests_served(wants: tuple[list[tuple[int, int, int]], ...], end: int) -> list[int]:
+    """Cycles that each core waits before cycle `end`, for (cycle, port, cycles held behind it)."""
+    waits, nexts, free, last = [0, 0], [0, 0], dict[int, int](), dict[int, int]()
+    while True:
+        coming = []
+        for core, accesses in enumerate(wants):
+            if nexts[core] < len(accesses):
+                at, port, held = accesses[nexts[core]]
+                at += waits[core]
+                coming.append((max(at, free.get(port, 0)), at, last.get(port, 0) == core, core, port, held))
+        coming = [request for request in coming if request[1] < end]
+        if not coming:
+            return waits
+        start, at, _, core, port, held = min(coming)
+        waits[core] += min(start, end) - at
+        free[port], last[port] = start + 1 + held, core
+        nexts[core] += 1

@@ -20,8 +20,9 @@ from rp2040py.utils.logging import ConsoleLogger, LogLevel
 
 from edgelora.base.errors import EdgeloraError
 from edgelora.board import build
-from edgelora.board.sim import virtual_board
-from edgelora.board.virtual_boards import SimHandle
+from edgelora.board.sim import virtual_board, xip
+from edgelora.board.sim.clock import SystemClock
+from edgelora.board.virtual_boards import SimError, SimHandle
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.twin.session import Session
 from edgelora.model.floatnet import balance
@@ -30,9 +31,11 @@ from edgelora.model.quantization.quantize import quantize
 
 ROOT = Path(__file__).parents[2]
 BARE, CORE = ROOT / "tests/boards/bare", ROOT / "micropython_module/core"
+FIRMWARE = ROOT / ".build/rp2/rpi_pico/firmware.elf"
 RAM, RESULT, STACK = 0x20000000, 0x20020000, 0x20040000
 CYCLE_NS = 8.0
-MOST_SECONDS = 0.03  # of the chip's time
+MISS = 40  # cycles
+MOST_SECONDS = 0.1  # of the chip's time
 
 
 def built(folder: Path, *sources: Path) -> bytes:
@@ -43,7 +46,8 @@ def built(folder: Path, *sources: Path) -> bytes:
         " .data : { *(.data*) } .bss : { *(.bss*) *(COMMON) } end = .; }"
     )
     flags = ["-mcpu=cortex-m0plus", "-mthumb", "-O2", "-ffunction-sections", "-fno-builtin", "-nostdlib", "-std=gnu11"]
-    gcc = ["arm-none-eabi-gcc", *flags, f"-I{CORE}", "-T", script, *sources, "-lgcc", "-o", f"{program}.elf"]
+    include = [f"-I{CORE}", f"-I{BARE}"]
+    gcc = ["arm-none-eabi-gcc", *flags, *include, "-T", script, *sources, "-lgcc", "-o", f"{program}.elf"]
     subprocess.run(gcc, check=True)
     subprocess.run(["arm-none-eabi-objcopy", "-O", "binary", f"{program}.elf", f"{program}.bin"], check=True)
     return Path(f"{program}.bin").read_bytes()
@@ -58,6 +62,8 @@ def run(program: bytes, words: int, quantum: int = 32, cut: float | None = None)
     mcu.logger = ConsoleLogger(LogLevel.ERROR)
     mcu.load_bootrom(BOOTROM_B1)
     mcu.quantum = quantum * CYCLE_NS
+    xip.attach(mcu, SystemClock(mcu), lambda *_: None)
+    mcu.xip[xip.MISS_CYCLES] = MISS
     mcu.sram[: len(program)] = program
     mcu.core0.registers[13], mcu.core0.registers[15] = STACK, RAM
     simulator = Simulator(rp2040=mcu)
@@ -103,6 +109,36 @@ def test_every_run_of_two_cores_is_the_same(two_cores: bytes) -> None:
             mcu.core0.execute_instruction()
         ends.append((bytes(mcu.sram), mcu.core0.cycles, mcu.core1.cycles))
     assert ends[0] == ends[1] == ends[2]
+
+
+def test_cores_that_want_the_same_memory_wait_for_each_other(tmp_path: Path) -> None:
+    """A bank of SRAM takes a word a cycle, whoever asks, and flash a word each time that it is read."""
+    (done, alone, apart, together, flash, apart_flash, both_flash), _ = run(built(tmp_path, BARE / "two_masters.c"), 7)
+    words = 100 * 48
+    assert done == 1
+    assert alone == pytest.approx(100 * 60, rel=0.01)
+    assert apart < 1.05 * alone, "they share code alone"
+    assert together == pytest.approx(2 * words, rel=0.05)
+    assert flash == pytest.approx(words * (MISS + 1), rel=0.01)
+    assert apart_flash == pytest.approx(flash, rel=0.01)
+    assert both_flash == pytest.approx(2 * words * (MISS + 1), rel=0.03)
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_core_1_runs_on_in_ram_while_flash_is_erased(tmp_path: Path, reads: bool) -> None:
+    """For 45 ms, during which a read of flash would return anything."""
+    source = tmp_path / "eraser.c"
+    text = (BARE / "flash_eraser.c").read_text()
+    assert text.count("READS = 0") == 1
+    source.write_text(text.replace("READS = 0", f"READS = {int(reads)}"))
+    program = built(tmp_path, source)
+    if reads:
+        with pytest.raises(SimError, match="flash was read while it was erased"):
+            run(program, 3)
+    else:
+        (done, before, behind), _ = run(program, 3)
+        assert done == 1
+        assert behind - before == pytest.approx(45e6 / CYCLE_NS / 7, rel=0.01), "7 cycles each time"
 
 
 @pytest.mark.parametrize("wait", [True, False])
@@ -176,6 +212,30 @@ main()
 """
     found = execute(pico.port, COUNTING + code)
     assert found == "[(1, 2), (2, 2), (3, 2), (4, 2), (5, 2)] True 1"
+
+
+def test_a_write_that_does_not_lock_core_1_out_ends_the_emulation(pico: SimHandle, tmp_path: Path) -> None:
+    """The flag that lets MicroPython ask core 1 to wait in RAM is cleared."""
+    names = subprocess.run(["arm-none-eabi-nm", FIRMWARE], capture_output=True, text=True, check=True).stdout
+    flags = next(int(line.split()[0], 16) for line in names.splitlines() if "lockout_victim_initialized" in line)
+    code = f"""
+import machine, time
+def main():
+    started()
+    time.sleep_ms(5)
+    assert machine.mem8[{flags + 1}] == 1
+    machine.mem8[{flags + 1}] = 0
+    with open("kept", "wb") as f: f.write(bytes(range(256)) * 20)
+main()
+"""
+    image = Path(pico.state_dir).parent / "firmware.uf2"
+    board = virtual_board.start("virtual-pico", image, tmp_path / "state", die_with_parent=True)
+    try:
+        with pytest.raises(OSError):
+            execute(board.port, COUNTING + code)
+        assert "flash was read while it was erased or programmed" in (tmp_path / "state/sim.log").read_text()
+    finally:
+        board.kill()
 
 
 def test_a_soft_reset_ends_the_thread(pico: SimHandle) -> None:

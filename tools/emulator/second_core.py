@@ -16,6 +16,7 @@ CORE = [
     cdef public bint held  # in reset
     cdef public int number
     cdef public double lag  # of the chip's time, ns: what this core has yet to run
+    cdef public double late  # ns that it has waited for the other core, still to be taken off `lag`
 """,
     ),
 ]
@@ -43,9 +44,21 @@ CORE_CODE = [
     ("    # WFI\n    core.waiting = True\n", "    # WFI\n    core.waiting, core.listening = True, False\n"),
 ]
 CHIP = [
-    ("    cdef public CortexM0Core core\n", "    cdef public CortexM0Core core, core0, core1\n"),
+    (
+        "    cdef public CortexM0Core core\n",
+        "    cdef public CortexM0Core core, core0, core1\n    cdef long long[::1] _bus\n",
+    ),
 ]
 CHIP_CODE = [
+    (
+        "from rp2040py.native._cortex_m0_core cimport CortexM0Core\n",
+        """cdef extern from "bus.h":
+    ctypedef struct bus_t:
+        pass
+
+from rp2040py.native._cortex_m0_core cimport CortexM0Core
+""",
+    ),
     (
         "        self.core = CortexM0Core(self)\n",
         """        self.core = self.core0 = CortexM0Core(self)
@@ -56,6 +69,7 @@ CHIP_CODE = [
     (
         '        self.ppb = RPPPB(self, "PPB")\n',
         "        self.quantum = 32 * 8.0  # ns\n"
+        '        self._bus = array.array("q", bytes(sizeof(bus_t)))\n'
         '        self.ppbs = [RPPPB(self, "PPB", core) for core in (self.core0, self.core1)]\n',
     ),
     (
@@ -69,7 +83,7 @@ CHIP_CODE = [
         self.core1.reset()
         self.ppbs[1].reset()
         self.core1.held = held or not self._bootrom[1]
-        self.core1.lag = 0
+        self.core1.lag = self.core1.late = 0
 
     @property
     def run_pin_low(self):

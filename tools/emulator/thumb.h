@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "bus.h"
 #include "xip.h"
 
 #define THUMB_FLASH 0x10000000u
@@ -47,6 +48,8 @@ typedef struct {
     int unmasked; /* whether this run let in an interrupt that is pending */
     int64_t cycles; /* of this run */
     xip_t *xip;     /* its stalls are in `cycles` */
+    bus_core_t *bus; /* NULL: no other core is awake */
+    int64_t began;   /* the chip's cycle in which this run begins */
 } thumb_core_t;
 
 /* What it seldom needs besides. */
@@ -69,6 +72,18 @@ typedef struct {
 
 /* All in one function: flags are then in the host's registers. */
 #define THUMB_INLINE static inline __attribute__((always_inline))
+
+/* Notes accesses to memory, one a cycle from this run's cycle `at` on, the last of which stalled.
+ */
+THUMB_INLINE void thumb_note(
+    const thumb_core_t *t, uint32_t address, uint32_t words, int64_t at, int64_t stalled) {
+    if (t->bus == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < words; ++i) {
+        bus_note(t->bus, t->began + at + i, address + 4 * i, i + 1 < words ? 0 : (uint32_t)stalled);
+    }
+}
 
 /* Where `size` bytes that can be written lie, or NULL; the address has to be a multiple of `align`.
  */
@@ -330,9 +345,11 @@ THUMB_INLINE int thumb_memory(
             uint32_t word = *value;
             return kind == 0 ? thumb_peripheral(chip, t->cycles, false, &word, address) : 0;
         }
+        thumb_note(t, address, 1, t->cycles, 0);
         memcpy(p, value, size);
         return 2;
     }
+    const int64_t at = t->cycles;
     const uint8_t *p = thumb_readable(t, address, size, size);
     if (p == NULL) {
         uint32_t word;
@@ -342,6 +359,7 @@ THUMB_INLINE int thumb_memory(
         }
         return cycles;
     }
+    thumb_note(t, address, 1, at, t->cycles - at);
     switch (kind) {
         case 3:
             *value = (uint32_t)(int32_t)(int8_t)*p;
@@ -366,10 +384,12 @@ THUMB_INLINE int thumb_memory(
  * NULL. Bytes, or 0. */
 THUMB_INLINE uint32_t thumb_load(thumb_core_t *t, uint32_t list, uint32_t address, uint32_t *more) {
     const uint32_t size = 4 * ((uint32_t)__builtin_popcount(list) + (more != NULL));
+    const int64_t at = t->cycles;
     const uint8_t *p = thumb_readable(t, address, size, 4);
     if (p == NULL) {
         return 0;
     }
+    thumb_note(t, address, size / 4, at, t->cycles - at);
     for (; list != 0; list &= list - 1, p += 4) {
         t->r[__builtin_ctz(list)] = thumb_word(p);
     }
@@ -386,6 +406,7 @@ THUMB_INLINE uint32_t thumb_store(
     if (p == NULL) {
         return 0;
     }
+    thumb_note(t, address, size / 4, t->cycles, 0);
     for (; list != 0; list &= list - 1, p += 4) {
         memcpy(p, &t->r[__builtin_ctz(list)], 4);
     }
@@ -649,76 +670,20 @@ THUMB_INLINE int thumb_wide(thumb_core_t *t, thumb_chip_t *chip, uint32_t op, ui
     return 3;
 }
 
+#define THUMB_RUNS thumb_run_alone
+#define THUMB_BUS NULL
+#include "thumb_run.h"
+#undef THUMB_RUNS
+#undef THUMB_BUS
+#define THUMB_RUNS thumb_run_beside
+#define THUMB_BUS whole->core.bus
+#include "thumb_run.h"
+
 /* At most `most` instructions, until `limit` cycles or more are over, or an interrupt is let in.
- * Returns how many.
- *
- * Each group of instructions goes to the next one's by a jump of its own, which hosts predict far
- * better than one for all.
+ * Returns how many. The loop is there twice, as a core that runs alone need note no access.
  */
-static long thumb_run(thumb_t *whole, long most, int64_t limit) {
-    // clang-format off
-#define THUMB_GROUPS(X) \
-    X(0x00) X(0x01) X(0x02) X(0x03) X(0x04) X(0x05) X(0x06) X(0x07) \
-    X(0x08) X(0x09) X(0x0A) X(0x0B) X(0x0C) X(0x0D) X(0x0E) X(0x0F) \
-    X(0x10) X(0x11) X(0x12) X(0x13) X(0x14) X(0x15) X(0x16) X(0x17) \
-    X(0x18) X(0x19) X(0x1A) X(0x1B) X(0x1C) X(0x1D) X(0x1E) X(0x1F)
-// clang-format on
-#define THUMB_LABEL(group) &&run_##group,
-#define THUMB_NEXT() \
-    do { \
-        pc = t->pc; \
-        if (pc - first >= size) { \
-            first = pc >= THUMB_RAM ? THUMB_RAM : pc >= THUMB_FLASH ? THUMB_FLASH : 0; \
-            code = pc >= THUMB_RAM ? t->ram : pc >= THUMB_FLASH ? t->flash : t->rom; \
-            size = (pc >= THUMB_RAM            ? t->ram_size \
-                           : pc >= THUMB_FLASH ? t->flash_size \
-                                               : t->rom_size) - \
-                1; \
-            if (pc - first >= size) { \
-                goto ended; \
-            } \
-        } \
-        if (first == THUMB_FLASH && (pc & ~3u) != fetched) { \
-            fetched = pc & ~3u; \
-            t->cycles += xip_stall(t->xip, fetched - THUMB_FLASH); \
-        } \
-        op = thumb_half(code + (pc - first)); \
-        t->pc = pc + 2; \
-        goto *groups[op >> 11]; \
-    } while (0)
-#define THUMB_RUN(group) \
-    run_##group : if (op >> 11 != group) { \
-        __builtin_unreachable(); \
-    } \
-    cycles = group < 0x1D ? thumb_step(t, chip, op, pc + 2) : thumb_wide(t, chip, op, pc + 2); \
-    if (cycles == 0) { \
-        t->pc = pc; \
-        goto ended; \
-    } \
-    t->cycles += cycles; \
-    if (++ran >= most || t->cycles >= limit || t->unmasked | t->event) { \
-        goto ended; \
-    } \
-    THUMB_NEXT();
-    static const void *const groups[32] = {THUMB_GROUPS(THUMB_LABEL)};
-    thumb_core_t own = whole->core, *t = &own;
-    thumb_chip_t *chip = &whole->chip;
-    uint32_t pc, op, first = 0, size = 0; /* of the region that pc is in */
-    uint32_t fetched = 0;                 /* the word of flash that was fetched last */
-    const uint8_t *code = NULL;
-    long ran = 0;
-    int cycles;
-    t->pc = t->r[THUMB_PC] & ~1u;
-    t->cycles = chip->divider_cycles = t->event = t->unmasked = 0;
-    if (most > 0 && limit > 0) {
-        THUMB_NEXT();
-    }
-    goto ended;
-    THUMB_GROUPS(THUMB_RUN)
-ended:
-    t->r[THUMB_PC] = t->pc;
-    whole->core = own;
-    return ran;
+static long thumb_run(thumb_t *t, long most, int64_t limit) {
+    return t->core.bus == NULL ? thumb_run_alone(t, most, limit) : thumb_run_beside(t, most, limit);
 }
 
 #endif

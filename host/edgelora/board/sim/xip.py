@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from rp2040py.native._simulator import pass_time  # type: ignore[attr-defined]
 from rp2040py.peripherals.dma import DREQChannel
 from rp2040py.peripherals.peripheral import BasePeripheral
 from rp2040py.peripherals.ssi import RPSSI
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from .clock import SystemClock
 
+FLASH_PAGE = 1  # address >> 28
 CYCLE_NS = 8.0  # of the emulator's clock
 FLUSH_CYCLES = 1024
 # Words of `xip_t` in tools/emulator/xip.h.
@@ -231,10 +233,18 @@ class Ssi(RPSSI):
             self._wait(BUSY[command[0]])
 
     def _wait(self, seconds: float) -> None:
-        """Firmware polls for the end in RAM or ROM with interrupts masked: the time passes at once."""
-        nanos = seconds * 1e9 / self._clock.scale
-        self.rp2040.core.cycles += round(nanos / CYCLE_NS)
-        self.rp2040.clock.tick(nanos)
+        """Firmware polls for the end in RAM or ROM with interrupts masked: the time passes at once.
+
+        Core 1 runs on meanwhile, if it is awake. Whoever reads flash would get anything: that ends the emulation.
+        """
+        mcu, accesses = self.rp2040, self._words[ACCESSES]
+        self._words[ACCESSES] = 0
+        pass_time(mcu, seconds * 1e9 / self._clock.scale)
+        core0: Any = mcu.core0  # type: ignore[attr-defined]
+        in_flash = mcu.core is not core0 and not core0.waiting and core0.registers[15] >> 28 == FLASH_PAGE
+        if self._words[ACCESSES] or in_flash:
+            raise SimError("flash was read while it was erased or programmed: the other core has to be kept in RAM")
+        self._words[ACCESSES] = accesses
 
 
 def attach(mcu: RP2040, clock: SystemClock, on_written: Callable[[int, int], None], ideal: bool = False) -> None:
