@@ -230,6 +230,7 @@ class Model:
     target_size: int  # int8 values of a target; 0: the model's loss takes a label
     sample_size: int  # frames * input_size
     feature_size: int  # int8 values of a sample's features; 0 without adapters
+    taken: bytearray  # in mode decode: the window's symbols so far, as its input holds them
     output: memoryview  # int8 outputs of the last `infer`; training reuses the memory
     store: Store | None  # a store that was opened with this model; it switches adapters, too
     merged: dict[int, bytearray | memoryview]  # merged weights by op

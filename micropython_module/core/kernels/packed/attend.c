@@ -5,9 +5,8 @@
 // and a d, which rounding removes, in its lower one. A head's keys and values are packed once, for
 // all rows of queries.
 
+#include "kernels/attention.h"
 #include "kernels/packed/internal.h"
-#include "kernels/reference/attend.h"
-#include "training/block.h"
 
 enum { HALF = 1 << 15 };
 

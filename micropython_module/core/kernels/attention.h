@@ -1,10 +1,11 @@
 // The parts of attention that all kernels share (SPEC.md: attend).
 // SPDX-License-Identifier: MIT
 
-#ifndef EDGELORA_ATTEND_H
-#define EDGELORA_ATTEND_H
+#ifndef EDGELORA_ATTENTION_H
+#define EDGELORA_ATTENTION_H
 
-#include "kernels/reference/reference.h"
+#include "kernels/operands.h"
+#include "training/block.h"
 
 // One head's row of queries, with the rows of keys and values that it reads.
 typedef struct {
@@ -20,6 +21,14 @@ typedef struct {
 
 edgelora_attend_row_t edgelora_attend_row(const edgelora_shape_t *g, const int8_t *q,
     const int8_t *k, const int8_t *v, uint32_t head, uint32_t i, int32_t *weights);
+static inline int32_t edgelora_dot_s8(const int8_t *a, const int8_t *b, uint32_t n) {
+    int32_t sum = 0; // |sum| <= 2^20
+    for (uint32_t i = 0; i < n; ++i) {
+        sum += a[i] * b[i];
+    }
+    return sum;
+}
+
 // The scores of a row, and its weights from them.
 void edgelora_attend_scores(const edgelora_attend_row_t *row);
 void edgelora_attend_weights(const edgelora_shape_t *g, edgelora_attend_row_t *row);
