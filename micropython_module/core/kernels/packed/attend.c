@@ -16,10 +16,10 @@ typedef struct {
     uint32_t *columns; // of v, forward: [row, positions]: first value of a pair, second one
     uint32_t row;
     bool least; // k has a -128: with another one in a query, two products may not fit
-} packed_t;
+} packed_head_t;
 
 // Packs rows of `step` bytes; returns whether one holds -128.
-EDGELORA_KERNEL static bool pack_rows(
+EDGELORA_KERNEL static bool words_of_rows(
     uint32_t *words, const int8_t *x, uint32_t rows, uint32_t step, uint32_t row) {
     bool least = false;
     for (; rows; --rows, x += step) {
@@ -32,7 +32,7 @@ EDGELORA_KERNEL static bool pack_rows(
 }
 
 // Packs columns c and c + 1 of all rows, one behind the other.
-EDGELORA_KERNEL static void pack_columns(
+EDGELORA_KERNEL static void words_of_columns(
     uint32_t *words, const int8_t *x, uint32_t rows, uint32_t step, uint32_t row) {
     for (const int8_t *end = x + 2 * row; x < end; x += 2) {
         const int8_t *v = x;
@@ -71,7 +71,7 @@ EDGELORA_KERNEL static void weighted_pair(
 }
 
 // sum[c] += factor * x[c]
-EDGELORA_KERNEL static void add_scaled(int32_t *sum, const int32_t *x, int32_t factor, uint32_t n) {
+EDGELORA_KERNEL static void add_times(int32_t *sum, const int32_t *x, int32_t factor, uint32_t n) {
 #pragma GCC unroll 4
     for (const int32_t *end = x + n; x != end; ++x) {
         *sum++ += factor * *x;
@@ -92,7 +92,7 @@ EDGELORA_KERNEL static void score_pair(
 }
 
 // A row of a query or an error as words; returns whether it holds -128.
-static bool pack_row(uint32_t *words, const int8_t *x, uint32_t row) {
+static bool words_of_row(uint32_t *words, const int8_t *x, uint32_t row) {
     bool least = false;
     for (const uint32_t *end = words + row; words != end; x += 2) {
         *words++ = (uint32_t)x[0] + ((uint32_t)x[1] << 16);
@@ -115,11 +115,11 @@ uint32_t edgelora_attend_packed_scratch(const edgelora_shape_t *g, bool backward
 
 // Scores of row i, then its weights.
 EDGELORA_WARM static edgelora_attend_row_t row_weights(const edgelora_shape_t *g,
-    const packed_t *packed, const int8_t *q, const int8_t *k, const int8_t *v, uint32_t head,
+    const packed_head_t *packed, const int8_t *q, const int8_t *k, const int8_t *v, uint32_t head,
     uint32_t i, int32_t *weights) {
     uint32_t words[EDGELORA_MAX_HEAD / 2];
     edgelora_attend_row_t row = edgelora_attend_row(g, q, k, v, head, i, weights);
-    if (pack_row(words, row.q, packed->row) && packed->least) {
+    if (words_of_row(words, row.q, packed->row) && packed->least) {
         edgelora_attend_scores(&row);
     } else {
         dots(weights, words, packed->k, row.reads, packed->row);
@@ -133,13 +133,13 @@ EDGELORA_WARM void edgelora_attend_forward_packed_s8(const edgelora_shape_t *g, 
     uint32_t heads = g->op->kernel_h, keys = g->op->kernel_w, row = head_row(g),
              words = g->positions * row, step = keys * 2 * row;
     int32_t *weights = scratch;
-    packed_t packed = {.k = (uint32_t *)scratch + g->positions, .row = row};
+    packed_head_t packed = {.k = (uint32_t *)scratch + g->positions, .row = row};
     packed.columns = packed.k + words;
     for (uint32_t head = 0; head < heads; ++head) {
         if (head * keys % heads < keys) { // the first head of these keys
             uint32_t at = head * keys / heads * 2 * row;
-            packed.least = pack_rows(packed.k, k + at, g->positions, step, row);
-            pack_columns(packed.columns, v + at, g->positions, step, row);
+            packed.least = words_of_rows(packed.k, k + at, g->positions, step, row);
+            words_of_columns(packed.columns, v + at, g->positions, step, row);
         }
         int8_t *to = y + head * 2 * row;
         for (uint32_t i = 0; i < g->positions; ++i, to += g->in_c) {
@@ -155,33 +155,33 @@ EDGELORA_WARM void edgelora_attend_forward_packed_s8(const edgelora_shape_t *g, 
 }
 
 // Row i's weights as probabilities, and the errors of its scores in w.
-EDGELORA_WARM static edgelora_attend_row_t row_errors(const edgelora_shape_t *g,
-    const packed_t *packed, const edgelora_error_t *error, uint32_t head, uint32_t i,
+EDGELORA_WARM static edgelora_attend_row_t head_errors(const edgelora_shape_t *g,
+    const packed_head_t *packed, const edgelora_error_t *error, uint32_t head, uint32_t i,
     int32_t *weights, int32_t *w) {
     uint32_t words[EDGELORA_MAX_HEAD / 2];
     edgelora_attend_row_t row = row_weights(
         g, packed, error->x, error->x2, error->x3, head, i, weights);
-    pack_row(words, error->e + i * g->in_c + head * 2 * packed->row, packed->row);
+    words_of_row(words, error->e + i * g->in_c + head * 2 * packed->row, packed->row);
     dots(w, words, packed->v, row.reads, packed->row);
     edgelora_attend_score_errors(&row, w);
     return row;
 }
 
 static void pack_head(
-    const edgelora_shape_t *g, packed_t *packed, const edgelora_error_t *error, uint32_t key) {
+    const edgelora_shape_t *g, packed_head_t *packed, const edgelora_error_t *error, uint32_t key) {
     uint32_t at = key * 2 * packed->row, step = g->op->kernel_w * 2u * packed->row;
-    packed->least = pack_rows(packed->k, error->x2 + at, g->positions, step, packed->row);
-    pack_rows(packed->v, error->x3 + at, g->positions, step, packed->row);
+    packed->least = words_of_rows(packed->k, error->x2 + at, g->positions, step, packed->row);
+    words_of_rows(packed->v, error->x3 + at, g->positions, step, packed->row);
 }
 
 // Adds row i's share to the sums of keys and values, and puts the error of its query.
-EDGELORA_WARM static void row_backward(const edgelora_shape_t *g, const packed_t *packed,
+EDGELORA_WARM static void head_backward(const edgelora_shape_t *g, const packed_head_t *packed,
     const edgelora_error_t *error, uint32_t head, uint32_t i, int32_t shift, int32_t *weights,
     int32_t *sums, edgelora_block_t *of_q) {
     int32_t *w = weights + g->positions, q[EDGELORA_MAX_HEAD], e[EDGELORA_MAX_HEAD];
     uint32_t channels = 2 * packed->row, at = i * g->in_c + head * channels;
     int32_t *of_k = sums, *of_v = sums + g->positions * channels;
-    edgelora_attend_row_t row = row_errors(g, packed, error, head, i, weights, w);
+    edgelora_attend_row_t row = head_errors(g, packed, error, head, i, weights, w);
     for (uint32_t c = 0; c < channels; ++c) {
         q[c] = row.q[c];
         e[c] = error->e[at + c];
@@ -189,11 +189,11 @@ EDGELORA_WARM static void row_backward(const edgelora_shape_t *g, const packed_t
     for (uint32_t j = 0; j < row.reads; ++j, of_k += channels, of_v += channels) {
         w[j] = edgelora_attend_score(g, w[j], shift);
         if (w[j]) {
-            add_scaled(of_k, q, w[j], channels);
+            add_times(of_k, q, w[j], channels);
         }
         int32_t share = edgelora_attend_share(g, weights[j]);
         if (share) {
-            add_scaled(of_v, e, share, channels);
+            add_times(of_v, e, share, channels);
         }
     }
     for (uint32_t c = 0; of_q->q && c < packed->row; ++c) {
@@ -209,7 +209,7 @@ EDGELORA_WARM void edgelora_attend_backward_packed_s8(const edgelora_shape_t *g,
     uint32_t heads = g->op->kernel_h, keys = g->op->kernel_w, row = head_row(g),
              group = heads / keys, words = g->positions * row, bits = 0;
     int32_t *weights = error->scratch, *sums = weights + 2 * g->positions + 2 * words;
-    packed_t packed = {.k = (uint32_t *)(weights + 2 * g->positions), .row = row};
+    packed_head_t packed = {.k = (uint32_t *)(weights + 2 * g->positions), .row = row};
     packed.v = packed.k + words;
     edgelora_block_t blocks[3];
     edgelora_attend_blocks(g, dx, blocks);
@@ -218,7 +218,7 @@ EDGELORA_WARM void edgelora_attend_backward_packed_s8(const edgelora_shape_t *g,
         for (uint32_t head = key * group; head < (key + 1) * group; ++head) {
             for (uint32_t i = 0; i < g->positions; ++i) {
                 int32_t *w = weights + g->positions;
-                edgelora_attend_row_t r = row_errors(g, &packed, error, head, i, weights, w);
+                edgelora_attend_row_t r = head_errors(g, &packed, error, head, i, weights, w);
                 for (uint32_t j = 0; j < r.reads; ++j) {
                     bits |= abs_u32(w[j]);
                 }
@@ -233,7 +233,7 @@ EDGELORA_WARM void edgelora_attend_backward_packed_s8(const edgelora_shape_t *g,
         }
         for (uint32_t head = key * group; head < (key + 1) * group; ++head) {
             for (uint32_t i = 0; i < g->positions; ++i) {
-                row_backward(g, &packed, error, head, i, shift, weights, sums, &blocks[0]);
+                head_backward(g, &packed, error, head, i, shift, weights, sums, &blocks[0]);
             }
         }
         edgelora_attend_put(g, &blocks[1], sums, key);
