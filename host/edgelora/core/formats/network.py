@@ -251,8 +251,8 @@ def id_bytes(ids: NDArray[np.integer], symbols: int) -> NDArray[np.int8]:
 
 def ids_of(values: NDArray[np.integer]) -> NDArray[np.int64]:
     """The ids [...] in values [..., 1 or 2] that `id_bytes` made."""
-    low, *high = np.moveaxis(values.astype(np.int64) & 255, -1, 0)
-    return low + (high[0] << 8 if high else 0)
+    octets = values.astype(np.int64) & 255
+    return np.asarray((octets << 8 * np.arange(octets.shape[-1])).sum(axis=-1))
 
 
 def gather_axes(op: Op) -> tuple[int, int, int]:
