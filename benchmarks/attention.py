@@ -186,7 +186,7 @@ TASKS = {
         text.AUTHORS,
         text.CHOOSING,
         Recipe(rank=4, epochs=2),
-        {"trainable_a": 5000, "frozen_a": 2000},
+        {"trainable_a": 2500, "frozen_a": 2000},
         0.01,
         _text,
         _language,
@@ -242,8 +242,8 @@ def learned(name: str, who: str, seed: int) -> Learned:
         learner.begin(seed)
         learner.use(train(learner, samples, settings).adapter)
         found[mode] = score(learner, model, test)
-    epochs, rank = task.recipe.epochs, task.recipe.rank
-    lora = train_float_lora(net, taught, taught, rank, epochs=epochs, seed=seed, lr=task.float_rate)
+    epochs, rank, glance = task.recipe.epochs, task.recipe.rank, Dataset(later.x[:1], later.y[:1])
+    lora = train_float_lora(net, taught, glance, rank, epochs=epochs, seed=seed, lr=task.float_rate)
     adapted = task.scores(merged(net, lora.adapters, ALPHA), later)
     figures = (task.scores(net, later), base, adapted, found["trainable_a"], found["frozen_a"])
     return Learned(who, seed, *(round(figure, 4) for figure in figures))

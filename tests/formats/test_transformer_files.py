@@ -14,7 +14,7 @@ from test_limits import core_takes, host_packs, host_reads, unchecked
 from edgelora.base.errors import InputError
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.envelope import FormatError
-from edgelora.core.formats.network import STREAM_KINDS, Op, QuantModel, Tensor, id_bytes
+from edgelora.core.formats.network import STREAM_KINDS, Op, QuantModel, Tensor, id_bytes, ids_of
 
 Change = Callable[[QuantModel], object]
 
@@ -265,6 +265,8 @@ def test_streams_and_rotations_keep_their_scale(kind: str) -> None:
 def test_ids_are_bytes() -> None:
     assert id_bytes(np.array([0, 255]), 256).tolist() == [[0], [-1]]
     assert id_bytes(np.array([[1, 300]]), 301).tolist() == [[[1, 0], [44, 1]]]
+    for symbols in (256, 1024):
+        assert ids_of(id_bytes(np.arange(symbols), symbols)).tolist() == list(range(symbols))
     for ids, symbols in ((256, 256), (-1, 3), (65536, 300)):
         with pytest.raises(InputError, match="ids"):
             id_bytes(np.array([ids]), symbols)

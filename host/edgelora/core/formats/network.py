@@ -249,6 +249,12 @@ def id_bytes(ids: NDArray[np.integer], symbols: int) -> NDArray[np.int8]:
     return np.ascontiguousarray(ids, dtype)[..., None].view(np.int8)
 
 
+def ids_of(values: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The ids [...] in values [..., 1 or 2] that `id_bytes` made."""
+    octets = values.astype(np.int64) & 255
+    return np.asarray((octets << 8 * np.arange(octets.shape[-1])).sum(axis=-1))
+
+
 def gather_axes(op: Op) -> tuple[int, int, int]:
     """The axes, from 0, of a gather's output to which its input's height, width and channels map."""
     height, width = (axis - 1 for axis in op.axes)

@@ -19,9 +19,9 @@ Array = NDArray[np.floating]
 EPSILON = 1e-5  # added to a row's mean square
 
 
-def norm(x: Array, gain: Array, bias: Array | None, centred: bool) -> Array:
+def norm(x: Array, gain: Array, bias: Array | None, centred: bool, epsilon: float = EPSILON) -> Array:
     """LayerNorm of each row, or RMSNorm if it is not `centred`, times gain [channels], plus bias [channels]."""
-    out = _normalized(x, centred)[0] * gain
+    out = _normalized(x, centred, epsilon)[0] * gain
     return out if bias is None else np.asarray(out + bias)
 
 
@@ -36,11 +36,11 @@ def norm_backward(x: Array, gain: Array, d_out: Array, centred: bool) -> tuple[A
     return dx * scale, (d_out * unit).sum(axis=rows), d_out.sum(axis=rows)
 
 
-def _normalized(x: Array, centred: bool) -> tuple[Array, Array]:
+def _normalized(x: Array, centred: bool, epsilon: float = EPSILON) -> tuple[Array, Array]:
     """Rows of mean square 1, and what they were multiplied by, [..., 1]."""
     if centred:
         x = x - x.mean(-1, keepdims=True)
-    scale = 1 / np.sqrt((x * x).mean(-1, keepdims=True) + x.dtype.type(EPSILON))
+    scale = 1 / np.sqrt((x * x).mean(-1, keepdims=True) + x.dtype.type(epsilon))
     return x * scale, scale
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.core.formats.fixed_point import logistic_16, multiply, saturate_16, tanh_16
-from edgelora.core.formats.network import LSTM_SCALES, PAIR_KINDS, STREAM_KINDS, Op, QuantModel, gather_axes
+from edgelora.core.formats.network import LSTM_SCALES, PAIR_KINDS, STREAM_KINDS, Op, QuantModel, gather_axes, ids_of
 from edgelora.model.floatnet import attention, layers
 from edgelora.model.floatnet.layers import Array, Layer, layer_forward
 
@@ -38,7 +38,8 @@ def simulate_op(model: QuantModel, op: Op, q: Array, *others: Array) -> Array:
     source, target = model.tensors[op.input], model.tensors[op.output]
     other = others[0] if others else None
     if op.kind in STREAM_KINDS:
-        stream = np.floor(_added(model, op, q) + 0.5) + (0.0 if other is None else other)
+        added = np.clip(np.floor(_added(model, op, q) + 0.5), *target.limits)
+        stream = added + (0.0 if other is None else other)
         return np.asarray(np.clip(stream, *target.limits))
     if op.kind == "lookup" and op.table is not None:
         return op.table[q.astype(np.int64) + 128].astype(np.float64)
@@ -89,7 +90,10 @@ def _added(model: QuantModel, op: Op, q: Array) -> Array:
     source, target = model.tensors[op.input], model.tensors[op.output]
     if op.embedding is not None:
         assert op.weight_scale is not None
-        return np.asarray(op.embedding[q[..., 0].astype(np.int64)] * (op.weight_scale[0] / target.scale))
+        ids = ids_of(q.astype(np.int64))
+        known = ids < len(op.embedding)
+        rows = op.embedding[np.where(known, ids, 0)] * (op.weight_scale[0] / target.scale)
+        return np.where(known[..., None], rows, 0.0)
     if op.kind == "widen":
         return source.dequantize(q) / target.scale
     assert op.bias is not None and op.weight_scale is not None
@@ -97,10 +101,11 @@ def _added(model: QuantModel, op: Op, q: Array) -> Array:
 
 
 def _norm(model: QuantModel, op: Op, q: Array) -> Array:
-    assert op.gain is not None and op.bias is not None and op.shift is not None
+    assert op.gain is not None and op.bias is not None and op.multiplier is not None and op.shift is not None
     source, target = model.tensors[op.input], model.tensors[op.output]
     unit = target.scale * 2.0 ** -int(op.shift[0])
-    return attention.norm(source.dequantize(q), op.gain * unit, op.bias * (unit / 2**11), op.centred)
+    epsilon = float(op.multiplier[0]) * (source.scale / source.shape[2]) ** 2
+    return attention.norm(source.dequantize(q), op.gain * unit, op.bias * (unit / 2**11), op.centred, epsilon)
 
 
 def _pair(op: Op, a: Array, b: Array) -> Array:
