@@ -58,8 +58,8 @@
     X(ERR_FORMAT, -6, \
         "file is inconsistent (an offset, size or value is out of range): make it again") \
     X(ERR_UNSUPPORTED, -7, \
-        "model has a layer or a loss that this build can't run (on stock RP2040 firmware lstm " \
-        "and SVDF too)") \
+        "model has a layer or a loss that this build can't run (on stock RP2040 firmware lstm, " \
+        "SVDF and attention too)") \
     X(ERR_BASE, -8, "adapter was made for another base model: use the one made for this base") \
     X(ERR_RANKS, -9, \
         "adapter's layers or ranks differ from the session's: open the model with the adapter's " \

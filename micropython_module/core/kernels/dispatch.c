@@ -63,11 +63,11 @@ static bool simd_forward(
 }
 
 // Streams hold two bytes a value.
-static const int16_t *as_stream(const void *bytes) {
+static inline const int16_t *as_stream(const void *bytes) {
     return bytes;
 }
 
-static int16_t *to_stream(void *bytes) {
+static inline int16_t *to_stream(void *bytes) {
     return bytes;
 }
 

@@ -19,7 +19,7 @@ typedef struct {
 } packed_head_t;
 
 // Packs rows of `step` bytes; returns whether one holds -128.
-EDGELORA_KERNEL static bool words_of_rows(
+EDGELORA_KERNEL static bool rows_as_words(
     uint32_t *words, const int8_t *x, uint32_t rows, uint32_t step, uint32_t row) {
     bool least = false;
     for (; rows; --rows, x += step) {
@@ -32,7 +32,7 @@ EDGELORA_KERNEL static bool words_of_rows(
 }
 
 // Packs columns c and c + 1 of all rows, one behind the other.
-EDGELORA_KERNEL static void words_of_columns(
+EDGELORA_KERNEL static void columns_as_words(
     uint32_t *words, const int8_t *x, uint32_t rows, uint32_t step, uint32_t row) {
     for (const int8_t *end = x + 2 * row; x < end; x += 2) {
         const int8_t *v = x;
@@ -92,7 +92,7 @@ EDGELORA_KERNEL static void score_pair(
 }
 
 // A row of a query or an error as words; returns whether it holds -128.
-static bool words_of_row(uint32_t *words, const int8_t *x, uint32_t row) {
+static bool row_as_words(uint32_t *words, const int8_t *x, uint32_t row) {
     bool least = false;
     for (const uint32_t *end = words + row; words != end; x += 2) {
         *words++ = (uint32_t)x[0] + ((uint32_t)x[1] << 16);
@@ -119,7 +119,7 @@ EDGELORA_WARM static edgelora_attend_row_t row_weights(const edgelora_shape_t *g
     uint32_t i, int32_t *weights) {
     uint32_t words[EDGELORA_MAX_HEAD / 2];
     edgelora_attend_row_t row = edgelora_attend_row(g, q, k, v, head, i, weights);
-    if (words_of_row(words, row.q, packed->row) && packed->least) {
+    if (row_as_words(words, row.q, packed->row) && packed->least) {
         edgelora_attend_scores(&row);
     } else {
         dots(weights, words, packed->k, row.reads, packed->row);
@@ -138,8 +138,8 @@ EDGELORA_WARM void edgelora_attend_forward_packed_s8(const edgelora_shape_t *g, 
     for (uint32_t head = 0; head < heads; ++head) {
         if (head * keys % heads < keys) { // the first head of these keys
             uint32_t at = head * keys / heads * 2 * row;
-            packed.least = words_of_rows(packed.k, k + at, g->positions, step, row);
-            words_of_columns(packed.columns, v + at, g->positions, step, row);
+            packed.least = rows_as_words(packed.k, k + at, g->positions, step, row);
+            columns_as_words(packed.columns, v + at, g->positions, step, row);
         }
         int8_t *to = y + head * 2 * row;
         for (uint32_t i = 0; i < g->positions; ++i, to += g->in_c) {
@@ -161,7 +161,7 @@ EDGELORA_WARM static edgelora_attend_row_t head_errors(const edgelora_shape_t *g
     uint32_t words[EDGELORA_MAX_HEAD / 2];
     edgelora_attend_row_t row = row_weights(
         g, packed, error->x, error->x2, error->x3, head, i, weights);
-    words_of_row(words, error->e + i * g->in_c + head * 2 * packed->row, packed->row);
+    row_as_words(words, error->e + i * g->in_c + head * 2 * packed->row, packed->row);
     dots(w, words, packed->v, row.reads, packed->row);
     edgelora_attend_score_errors(&row, w);
     return row;
@@ -170,8 +170,8 @@ EDGELORA_WARM static edgelora_attend_row_t head_errors(const edgelora_shape_t *g
 static void pack_head(
     const edgelora_shape_t *g, packed_head_t *packed, const edgelora_error_t *error, uint32_t key) {
     uint32_t at = key * 2 * packed->row, step = g->op->kernel_w * 2u * packed->row;
-    packed->least = words_of_rows(packed->k, error->x2 + at, g->positions, step, packed->row);
-    words_of_rows(packed->v, error->x3 + at, g->positions, step, packed->row);
+    packed->least = rows_as_words(packed->k, error->x2 + at, g->positions, step, packed->row);
+    rows_as_words(packed->v, error->x3 + at, g->positions, step, packed->row);
 }
 
 // Adds row i's share to the sums of keys and values, and puts the error of its query.
