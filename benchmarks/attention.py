@@ -23,7 +23,7 @@ from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.files import write_atomic
-from edgelora.core.formats.network import QuantModel, id_bytes
+from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin.session import NAT
 from edgelora.learn.training.base import pretrained_encoder, pretrained_language
 from edgelora.learn.training.loop import train
@@ -216,9 +216,8 @@ TASKS = {
 def samples_of(model: QuantModel, part: Dataset) -> Samples:
     """A part of the data as a base takes it."""
     if not model.learns_sequences:
-        return Samples(model.input.quantize(part.x), part.y)
-    ids = id_bytes(part.x[..., 0].astype(np.int64), model.classes)
-    return Samples(ids, np.zeros(len(ids), np.int64), model.targets(part.y)[..., 0])
+        return Samples(model.quantize(part.x), part.y)
+    return Samples(model.quantize(part.x), np.zeros(len(part), np.int64), model.targets(part.y))
 
 
 def score(learner: TwinLearner, model: QuantModel, test: Samples) -> float:

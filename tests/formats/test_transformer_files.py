@@ -274,5 +274,6 @@ def test_ids_are_bytes() -> None:
 
 def test_classes_and_targets_of_a_sequence() -> None:
     model = Small().model()
-    assert (model.learns_sequences, model.classes) == (True, 5)
-    assert model.targets(np.array([[0, 4, 2, 255]])).tolist() == [[[0], [4], [2], [-1]]]
+    assert (model.learns_sequences, model.classes, model.symbols) == (True, 5, 5)
+    assert model.quantize(np.array([[[[0.0], [4.0], [200.0], [255.0]]]])).tolist() == [[[[0], [4], [-56], [-1]]]]
+    assert model.targets(np.array([[0, 4, 2, 255]])).tolist() == [[0, 4, 2, -1]]

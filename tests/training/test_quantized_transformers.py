@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from edgelora.core.formats.elm import pack_model, unpack_model
-from edgelora.core.formats.network import QuantModel, id_bytes
+from edgelora.core.formats.network import id_bytes, ids_of
 from edgelora.core.twin.session import Session
 from edgelora.core.twin.trainable import trainable
+from edgelora.learn.training.base import Base
+from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.floatnet import layers, zoo
 from edgelora.model.floatnet.layers import FloatNet
 from edgelora.model.quantization.quantize import quantize
@@ -25,12 +27,6 @@ def drawn(name: str) -> tuple[FloatNet, np.ndarray]:
     return net, rng.integers(0, 200, (32, *net.input_shape)).astype(np.float32)
 
 
-def given(model: QuantModel, x: np.ndarray) -> np.ndarray:
-    if model.ops[0].embedding is None:
-        return model.input.quantize(x)
-    return id_bytes(x[..., 0].astype(np.int64), len(model.ops[0].embedding))
-
-
 @pytest.mark.parametrize("name", ["encoder", "language_model"])
 def test_integers_follow_the_float_network(name: str) -> None:
     net, x = drawn(name)
@@ -41,7 +37,7 @@ def test_integers_follow_the_float_network(name: str) -> None:
     assert len(streams) == (6 if name == "encoder" else 5) and len({tensor.scale for tensor in streams}) == 1
     session = Session(elm, bytes(len(model.ops)), "infer")
     found, wanted = [], layers.forward(net, x)[-1]
-    for sample in given(model, x):
+    for sample in model.quantize(x):
         grids = session.activations(np.ascontiguousarray(sample), model)
         found.append(model.output.dequantize(grids[-1]))
         whole = [grid[None].astype(np.float64) for grid in grids]
@@ -59,3 +55,20 @@ def test_adapters_of_all_matrices_have_shifts() -> None:
     matrices = [i for i, op in enumerate(model.ops) if op.is_matrix]
     assert len(matrices) == 2 * 7 + 1 and all(model.ops[i].t_shift > 0 for i in matrices)
     assert trainable(pack_model(model), len(model.ops)) == matrices
+
+
+@pytest.mark.parametrize("symbols", [200, 300])
+def test_a_base_takes_windows_of_symbols(symbols: int) -> None:
+    """Ids of one byte and of two; the last window's last position has no loss."""
+    rng = np.random.default_rng(0)
+    net = zoo.language_model(symbols, 12, 1, SIZES)
+    x, y = rng.integers(0, symbols, (4, *net.input_shape)), rng.integers(0, symbols, (4, 12))
+    y[-1, -1] = symbols
+    model = quantize(net, x.astype(np.float32))
+    samples = Base("text.elm", pack_model(model), model).samples(Dataset(x.astype(np.float32), y))
+    assert np.array_equal(ids_of(samples.x), x[..., 0])
+    assert np.array_equal(samples.targets, id_bytes(y, symbols).reshape(4, -1))
+    session = Session(pack_model(model), bytes(op.is_matrix for op in model.ops), "frozen_a")
+    session.begin(1)
+    losses = [session.evaluate(row, target)[1] for row, target in zip(samples.x, samples.targets, strict=True)]
+    assert min(losses) > 0

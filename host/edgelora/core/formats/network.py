@@ -332,6 +332,15 @@ class QuantModel:
         return self.loss == "cross_entropy" and self.loss_tensor.positions > 1
 
     @property
+    def symbols(self) -> int:
+        """The number of symbols whose ids are the input; 0 if the input is values."""
+        return next((len(op.embedding) for op in self.ops if op.embedding is not None), 0)
+
+    def quantize(self, x: NDArray[Any]) -> NDArray[np.int8]:
+        """Real inputs [..., H, W, C], or ids [..., H, W, 1] of symbols, as boards take them: int8 [..., H, W, C]."""
+        return id_bytes(x[..., 0].astype(np.int64), self.symbols) if self.symbols else self.input.quantize(x)
+
+    @property
     def classes(self) -> int:
         """The number of classes of the output: a single binary output has two."""
         if self.learns_sequences:
@@ -340,14 +349,14 @@ class QuantModel:
 
     def targets(self, labels: NDArray[np.integer]) -> NDArray[Any]:
         """The training targets of labels [N]: the labels or, for binary outputs, int8 [N, outputs]; of the ids [N, T]
-        of a sequence, of which those that are no class have no loss: `id_bytes`, int8 [N, T, 1 or 2].
+        of a sequence, of which those that are no class have no loss: `id_bytes`, int8 [N, T or 2 T].
 
         ValueError if the loss has no class targets.
         """
         if self.loss == "mean_squared_error":
             raise InputError("mean_squared_error has values as targets, not labels: import with another --loss")
         if self.learns_sequences:
-            return id_bytes(labels, self.classes)
+            return id_bytes(labels, self.classes).reshape(len(labels), -1)
         if self.loss == "cross_entropy":
             return labels
         rows = labels[:, None] if self.output.size == 1 else labels[:, None] == np.arange(self.output.size)
@@ -359,9 +368,9 @@ class QuantModel:
         More than one only with history, along height or, if the input has one row, width. Raises ValueError for other
         shapes.
         """
-        height, width, channels = self.input.shape
+        height, width, channels = (*self.input.shape[:2], 1) if self.symbols else self.input.shape
         times = shape[-3] * shape[-2] // (height * width) if len(shape) == 3 else 0
-        possible = {(times * height, width, channels), window_shape(self.input.shape, times)}
+        possible = {(times * height, width, channels), window_shape((height, width, channels), times)}
         if tuple(shape) not in possible or times < 1 or times > 1 and not self.has_history:
             whole = "a whole number of inputs" if self.has_history else "an input"
             raise InputError(f"windows are {tuple(shape)}, must be {whole} of {self.input.shape}")

@@ -187,7 +187,7 @@ class _Network:
         reset = tuple(terms.reset(lasting))
         self.loss: Terms = reset + tuple(terms.loss(model.loss, model.loss_tensor.size))
         self.call: Terms = reset + tuple(terms.call(model.output.size))
-        self._loss_row = 4 * model.loss_tensor.size if model.loss == "cross_entropy" else 0
+        self._loss_row = 4 * model.loss_tensor.shape[2] if model.loss == "cross_entropy" else 0
         self._scratch = functools.cache(Scratch(elm).of)
         self.forward = functools.cache(self._forward)
         self.backward = functools.cache(self._backward)

@@ -108,13 +108,15 @@ class Base:
             raise WorkflowError(f"{self.name}: {error}; use data that fits the base") from error
         if self.model.learns_values:
             return self._reconstructed(part, frames)
+        if self.model.learns_sequences:  # ids of no symbol have no loss
+            return Samples(self._inputs(part, frames), np.zeros(len(part), np.int64), targets)
         if part.y.max() >= self.model.classes:
             raise WorkflowError(f"labels go up to {part.y.max()}, {self.name} has {self.model.classes} classes")
         clipping = Clipping.of(self.model.input, part.x)
         return Samples(self._inputs(part, frames), part.y, None if targets is part.y else targets, clipping)
 
     def _inputs(self, part: Dataset, frames: int) -> NDArray[np.int8]:
-        x = self.model.input.quantize(part.x)
+        x = self.model.quantize(part.x)
         return x.reshape(len(x), frames, *self.model.input.shape) if self.model.has_history else x
 
     def _reconstructed(self, part: Dataset, frames: int) -> Samples:

@@ -93,7 +93,7 @@ def fit_adapter(
     if rank is not None and rank < 1:
         raise InputError(f"rank {rank}: give 1 or more")
     model = unpack_model(elm)
-    quantized = None if x is None else model.input.quantize(x)
+    quantized = None if x is None else model.quantize(x)
     some = None if quantized is None else quantized[:: -(-len(quantized) // CALIBRATION_LIMIT)]
     adapter = Adapter(base_id(elm), 0, a_stored=True)
     fits, changes = [], {}

@@ -77,7 +77,7 @@ def compare_adapter(
     """
     model = unpack_model(elm)
     session = with_adapter(elm, model, adapter)
-    inputs = model.input.quantize(x)
+    inputs = model.quantize(x)
     outputs = np.stack([session.activations(row, model)[-1] for row in inputs]).reshape(len(x), -1)
     got = model.output.dequantize(outputs)
     full = _full(elm, model, adapter, inputs[:: -(-len(x) // FULL_SAMPLES)])

@@ -161,8 +161,8 @@ def _quantized(
     ends: tuple[float, int] | None,
 ) -> QuantModel:
     first = activation_tensor(net.input_shape, *_range(activations[0], percentile))
-    if _reads_ids(net):
-        first = Tensor(net.input_shape, 1.0, 0)
+    if symbols := _symbols(net):
+        first = Tensor((*net.input_shape[:2], 1 if symbols <= 256 else 2), 1.0, 0)
     model = QuantModel([Tensor(first.shape, *ends) if ends else first], [], list(net.labels))
     model.rounds = _has_streams(net)
     logits, joined, streams, balanced = _logits(net), _joined(net), _streams(net), _balanced(net)
@@ -211,8 +211,10 @@ def _has_streams(net: FloatNet) -> bool:
     return any(layer.kind in STREAM_KINDS for layer in net.layers)
 
 
-def _reads_ids(net: FloatNet) -> bool:
-    return any(layer.kind == "embed" for layer in net.layers)
+def _symbols(net: FloatNet) -> int:
+    """The number of symbols that the network reads; 0 if it reads values."""
+    tables = (layer.weights for layer in net.layers if layer.kind == "embed" and layer.weights is not None)
+    return max(map(len, tables), default=0)
 
 
 def _streams(net: FloatNet) -> set[int]:

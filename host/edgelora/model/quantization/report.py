@@ -89,7 +89,7 @@ def compare(
     predicted: list[tuple[NDArray[Any], NDArray[Any]]] = []
     for start in range(0, len(x), REPORT_CHUNK):
         part = x[start : start + REPORT_CHUNK]
-        runs = [session.activations(np.ascontiguousarray(row), model) for row in model.input.quantize(part)]
+        runs = [session.activations(np.ascontiguousarray(row), model) for row in model.quantize(part)]
         ints = [model.tensors[i].dequantize(np.stack(values)) for i, values in enumerate(zip(*runs, strict=True))][1:]
         real = reference(part)
         for i, (signal, mine) in enumerate(zip(real, ints, strict=True)):

@@ -25,9 +25,8 @@ def simulate(model: QuantModel, x: Array) -> list[Array]:
 
 
 def _grids(model: QuantModel, x: Array) -> list[Array]:
-    """The same on the tensors' grids, in float64; the input of an embed is its ids, as they are."""
-    ids = any(op.kind == "embed" for op in model.ops)
-    grids: list[Array] = [(x if ids else model.input.quantize(x)).astype(np.float64)]
+    """The same on the tensors' grids, in float64."""
+    grids: list[Array] = [model.quantize(x).astype(np.float64)]
     for op in model.ops:
         grids.append(simulate_op(model, op, *(grids[source] for source in op.inputs or (0,))))
     return grids
