@@ -37,6 +37,7 @@ from .fleet import ENGINES as FLEET_ENGINES
 from .kernels import COUNTED, KernelTime
 from .learning import mean_and_error
 from .model import ModelTime
+from .silicon import HELD_OUT_SEEDS, bench_silicon
 from .swap import COUNTS, bench_swap
 from .wakewords import WAKE_WORDS
 
@@ -139,6 +140,14 @@ def add_commands(add: Add) -> None:
     p.set_defaults(stopped="stopped; adapters named bench-N may be left in the board's store: `edgelora store remove`")
     add_port(p)
     p = add("silicon", cmd_bench_silicon)
+    p.add_argument(
+        "--seeds",
+        type=whole(0),
+        nargs="+",
+        default=HELD_OUT_SEEDS,
+        metavar="SEED",
+        help=f"of five networks each, to check predictions on ({' '.join(map(str, HELD_OUT_SEEDS))})",
+    )
     p.epilog = (
         "Warm: runs one after another. Cold: the cache is emptied before each. Ideal: an emulated chip whose reads "
         "of flash never stall."
@@ -548,10 +557,8 @@ def cmd_bench_swap(args: argparse.Namespace) -> None:
 
 def cmd_bench_silicon(args: argparse.Namespace) -> None:
     """Stalls of an RP2040's flash, by network."""
-    from .silicon import bench_silicon
-
     with console.progress("networks", args.json) as progress:
-        result = bench_silicon(progress)
+        result = bench_silicon(args.seeds, progress)
     if args.json:
         networks = {name: asdict(times) for name, times in result.networks.items()}
         warm = result.networks["dscnn"]
@@ -564,7 +571,7 @@ def cmd_bench_silicon(args: argparse.Namespace) -> None:
             | {"held_out": others, "predicted_error_worst": result.predicted_error_worst}
         )
     console.table(
-        ("network", "", "ideal", "warm", "", "cold", "", "two cores", "predicted", ""),
+        ("network", "", "ideal", "warm", "", "cold", "", "two cores", "predicted warm", "", "cold", ""),
         [
             (
                 name,
@@ -572,22 +579,25 @@ def cmd_bench_silicon(args: argparse.Namespace) -> None:
                 f"{t.ideal:.2f} ms",
                 *(cell for ms in (t.warm, t.cold) for cell in (f"{ms:.2f} ms", f"{100 * (ms / t.ideal - 1):+.1f} %")),
                 f"{two:.2f} ms",
-                f"{predicted:.2f} ms",
-                f"{100 * error:+.1f} %",
+                *(
+                    cell
+                    for ms, off in ((predicted.warm, error.warm), (predicted.cold, error.cold))
+                    for cell in (f"{ms:.2f} ms", f"{100 * off:+.1f} %")
+                ),
             )
             for name, times in (*result.networks.items(), *result.held_out.items())
             for what, t, two, predicted, error in zip(
                 ("inference", "training step"),
                 (times.infer_ms, times.step_ms),
                 (times.infer_two_cores_ms, times.step_two_cores_ms),
-                times.predicted_ms,
+                (times.infer_predicted_ms, times.step_predicted_ms),
                 times.errors,
                 strict=True,
             )
         ],
     )
     say(
-        f"a miss of the cache takes {result.miss_cycles:g} cycles; the last five networks had no part in the "
+        f"a miss of the cache takes {result.miss_cycles:g} cycles; networks with a number had no part in the "
         f"predictions, which are at worst {100 * result.predicted_error_worst:.1f} % off"
     )
 
@@ -758,18 +768,18 @@ def cmd_bench_cost(args: argparse.Namespace) -> None:
     from .cost import calibrate, check_all
 
     board = load_board(args.board)
-    with _bench_board(args) as link:
-        if args.fit:
-            with console.progress("kernels", args.json) as progress:
-                fitted = calibrate(link, board, progress)
-            write_atomic(cycles_path(board.chip), fitted.to_toml(board.name).encode())
-            streams.note(
-                f"{cycles_path(board.chip).name}: {fitted.measurements} measurements of {fitted.networks} networks, "
-                f"off by {fitted.rms_error:.1%} (root mean square), at most {fitted.largest_error:.1%}",
-                args.json,
-            )
-        with console.progress("networks", args.json) as progress:
-            checks = check_all(link, board, progress)
+    if args.fit:
+        with _bench_board(args, ideal_flash=True) as link, console.progress("kernels", args.json) as progress:
+            fitted = calibrate(link, board, progress)
+        write_atomic(cycles_path(board.chip), fitted.to_toml(board.name).encode())
+        streams.note(
+            f"{cycles_path(board.chip).name}: {fitted.measurements} measurements of {fitted.networks} networks, "
+            f"off by {fitted.rms_error:.1%} (root mean square), at most {fitted.largest_error:.1%}",
+            args.json,
+        )
+        board = load_board(args.board)
+    with _bench_board(args) as link, console.progress("networks", args.json) as progress:
+        checks = check_all(link, board, progress)
     if args.json:
         return emit({"board": args.board, "networks": [check.as_json() for check in checks]})
     console.table(
@@ -814,9 +824,9 @@ def _clock_mhz(board: str) -> float:
 
 
 @contextlib.contextmanager
-def _bench_board(args: argparse.Namespace) -> Iterator[Link]:
-    """A link to the connected board, or to a virtual one started for the benchmark."""
-    with _bench_port(args) as port:
+def _bench_board(args: argparse.Namespace, ideal_flash: bool = False) -> Iterator[Link]:
+    """A link to the connected board, or to a virtual one started for the benchmark, whose flash may be ideal."""
+    with _bench_port(args, ideal_flash) as port:
         if not args.port and load_board(args.board).is_virtual:
             with Link.connect(port) as link:
                 yield link
@@ -831,7 +841,7 @@ def _bench_board(args: argparse.Namespace) -> Iterator[Link]:
 
 
 @contextlib.contextmanager
-def _bench_port(args: argparse.Namespace) -> Iterator[str]:
+def _bench_port(args: argparse.Namespace, ideal_flash: bool = False) -> Iterator[str]:
     """The port of the connected board, or of a virtual one started for the benchmark."""
     if args.port or not load_board(args.board).is_virtual:
         yield port_of(args)
@@ -839,7 +849,7 @@ def _bench_port(args: argparse.Namespace) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as state:
         image = Path(state) / "bench.uf2"
         firmware = build_firmware(args.board, {}, image, lambda line: streams.note(line, args.json))
-        handle = start_board(args.board, firmware, Path(state) / "board", args.json)
+        handle = start_board(args.board, firmware, Path(state) / "board", args.json, ideal_flash)
         try:
             yield handle.port
         finally:

@@ -10,7 +10,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
+from itertools import chain, product
 from math import prod
 
 import numpy as np
@@ -26,6 +26,7 @@ from edgelora.core.formats.network import MASK_KINDS, MATRIX_KINDS, POOL_KINDS, 
 from edgelora.core.twin import regions
 from edgelora.core.twin.session import Session
 from edgelora.learn.planning.cost import passes_of, predict
+from edgelora.learn.planning.zeros import SAMPLES, samples
 from edgelora.learn.training.recipe import MODES, Settings
 from edgelora.learn.training.recompute import choose_recompute, smallest_arena
 from edgelora.model.floatnet.zoo import ds_cnn, har_net
@@ -33,7 +34,7 @@ from edgelora.model.floatnet.zoo import ds_cnn, har_net
 from .networks import RESIDUAL, Shape, dense_chain, network, quantized
 
 ELM, ADAPTER = "/bench.elm", "/bench.ela"
-BATCH = 2  # samples that are timed, and samples of a micro-batch
+BATCH = SAMPLES  # samples that are timed, and samples of a micro-batch
 RATE = 100  # learning rate; any that changes the zeros of a trained A
 RUNS = 2  # of an op
 FEW_CYCLES = 500  # cycles; errors below are absolute, as calls and the clock's resolution add noise
@@ -65,8 +66,7 @@ class Bench:
     def __init__(self, link: Link, trial: Trial, clock_mhz: float) -> None:
         self._link, self._trial, self._clock_mhz = link, trial, clock_mhz
         rng, self._model = np.random.default_rng(0), unpack_model(trial.elm)
-        self._x = rng.integers(-128, 128, (BATCH, trial.frames * self._model.input.size)).astype(np.int8)
-        self._y = _targets(rng, self._model)
+        self._x, self._y = samples(self._model, trial.frames)
         self._adapter = _trained(trial, rng)
 
     def __enter__(self) -> Bench:
@@ -99,14 +99,6 @@ class Bench:
     def step(self) -> float:
         """Cycles of a training step, the mean of `BATCH`."""
         return self._link.train(self._x, self._y, RATE).elapsed_us * self._clock_mhz / BATCH
-
-
-def _targets(rng: np.random.Generator, model: QuantModel) -> NDArray[np.int8] | NDArray[np.int64]:
-    count = model.loss_tensor.size
-    if model.loss == "cross_entropy":
-        return rng.integers(0, count, BATCH)
-    low, high = (0, 2) if model.loss == "binary_cross_entropy" else (-128, 128)
-    return rng.integers(low, high, (BATCH, count)).astype(np.int8)
 
 
 def _trained(trial: Trial, rng: np.random.Generator) -> bytes:
@@ -235,6 +227,10 @@ def calibration() -> list[Trial]:
         trials.append(_above_a_convolution(shape, 0, "frozen_a", 0, fusible and number % 2 > 0))
         if shape.kind == "history":
             trials.append(replace(trials[-1], name=f"{trials[-1].name}, 3 frames", frames=3))
+    for number, (shape, bias) in enumerate(product(SPARSE_KERNELS, (-0.3, -0.8))):
+        rank, mode = ((4, "frozen_a"), (4, "frozen_a"), (8, "trainable_a"))[number % 3]
+        trial = _above_a_convolution(replace(shape, bias=bias), rank, mode, 3, True)
+        trials.append(replace(trial, name=f"{trial.name}, bias {bias}"))
     for loss, outputs in LOSSES_OF:
         trials.append(_alone(Shape(loss, "dense", (1, 1, 24), outputs), 2, "frozen_a", 0, loss))
     return trials
@@ -328,6 +324,13 @@ KERNELS = (
     *(_window("concatenate", size, times=2) for size in SIZES),
     *(Shape("slice", "slice", size, outputs) for size, outputs in zip(SIZES, (4, 1, 16), strict=True)),
     *(Shape("reshape", "reshape", size, prod(size)) for size in SIZES),
+)
+SPARSE_KERNELS = (  # whose errors are mostly 0
+    *(_conv(size, n) for size, n in (((7, 7, 64), 64), ((1, 16, 32), 64), ((10, 10, 16), 24), ((4, 4, 96), 48))),
+    _conv((8, 8, 16), 32, (3, 3)),
+    _conv((1, 50, 16), 32, (1, 5), (1, 2)),
+    _conv((4, 4, 24), 40, (3, 3)),
+    *(Shape("dense", "dense", (1, 1, n), outputs) for n, outputs in ((64, 64), (128, 96))),
 )
 
 

@@ -26,15 +26,16 @@ from edgelora.model.floatnet.zoo import ds_cnn
 from edgelora.model.quantization.quantize import quantize
 
 SCALE, ZERO_POINT = 0.05, -3
+SUM = 1500  # the usual size of a sum of one product, behind another layer
 
 
 @dataclass(frozen=True)
 class Shape:
     """One kernel at one size. size: height, width, channels of its input; same: SAME padding, else VALID.
 
-    fused: a ReLU, whose errors are masked. second: the tensor that an add or a concatenation of channels reads besides
-    the one before it. A pad adds a row and a column on each side, a reshape makes one position of all, a slice takes
-    the first channels, a history holds two inputs.
+    fused: a ReLU, whose errors are masked. bias: mean of the biases, relative to usual sums. second: the tensor that
+    an add or a concatenation of channels reads besides the one before it. A pad adds a row and a column on each side, a
+    reshape makes one position of all, a slice takes the first channels, a history holds two inputs.
     """
 
     op: str
@@ -46,6 +47,7 @@ class Shape:
     same: bool = True
     fused: bool = False
     second: int = 0
+    bias: float = 0.0
 
     @property
     def name(self) -> str:
@@ -147,8 +149,8 @@ def _weights(op: Op, shape: Shape, rng: np.random.Generator) -> None:
     depth = (prod(shape.size),) if shape.kind == "dense" else (shape.size[2],)
     size = (*shape.kernel, shape.outputs) if shape.kind == "depthwise" else (shape.outputs, *op.kernel, *depth)
     op.weights = rng.integers(-127, 128, size).astype(np.int8)
-    op.bias = rng.integers(-3000, 3000, shape.outputs).astype(np.int32)
     inputs = op.weights.size // shape.outputs
+    op.bias = (rng.integers(-3000, 3000, shape.outputs) + round(shape.bias * SUM * inputs**0.5)).astype(np.int32)
     pairs = [quantize_multiplier(rng.uniform(0.5, 1) / (140 * inputs**0.5)) for _ in range(shape.outputs)]
     op.multiplier, op.shift = np.array([m for m, _ in pairs], np.int32), np.array([s for _, s in pairs], np.int8)
     if shape.kind in MATRIX_KINDS:

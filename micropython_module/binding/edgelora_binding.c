@@ -49,8 +49,8 @@ EDGELORA_RAM static edgelora_session_t *session(mp_obj_t arena) {
 EDGELORA_RAM static edgelora_session_t *computing(mp_obj_t arena) {
     edgelora_session_t *s = session(arena);
 #ifdef EDGELORA_SECOND_CORE
-    check(!edgelora_has_second(s) || edgelora_second_core_begin() ? EDGELORA_OK
-                                                                  : EDGELORA_ERR_THREAD);
+    void *stack = edgelora_second_stack(s);
+    check(!stack || edgelora_second_core_begin(stack) ? EDGELORA_OK : EDGELORA_ERR_THREAD);
 #endif
     return s;
 }

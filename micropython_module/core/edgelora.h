@@ -313,8 +313,10 @@ typedef struct {
     const uint8_t *recompute;
     uint8_t fixed; // 1: the model's buffer can't change, as in flash; changes are not checked for
     uint8_t vectors; // 1: the chip is an ESP32-S3, whose vector kernels to use; ignored elsewhere
-    uint8_t cores; // 2: scratch memory for a second core (edgelora_use_second), 0 or 1: for one
+    uint8_t cores; // 2: memory for a second core (edgelora_use_second), 0 or 1: for one
 } edgelora_config_t;
+
+enum { EDGELORA_SECOND_STACK = 2048 }; // bytes
 
 // The second core of a chip, which the caller provides. start: runs work(with) there; wait: returns
 // when that has ended, with all that it wrote visible. least: products of an op that are worth it.
@@ -438,8 +440,8 @@ typedef struct {
     // the backward pass of a frame needs no more than t and masks, which are kept of all frames;
     // else each frame before the last is computed again
     uint8_t keeps_frames : 1;
-    // of config: there is twice the scratch memory and, before it, an edgelora_ref_t to the
-    // edgelora_second_t, or NULL
+    // of config: there is twice the scratch memory, before it an edgelora_ref_t to the
+    // edgelora_second_t, or NULL, and behind it the second core's stack
     uint8_t two_cores : 1;
     uint16_t busy; // not 0 during a call
     uint16_t frames; // of config
@@ -504,8 +506,9 @@ edgelora_status_t edgelora_init(
 // all. It needs a session for two cores, and may be in use only in this session's calls.
 edgelora_status_t edgelora_use_second(edgelora_session_t *s, const edgelora_second_t *second);
 
-// Does a session use a second core?
-bool edgelora_has_second(const edgelora_session_t *s);
+// Where the stack of a second core ends, EDGELORA_SECOND_STACK bytes of the arena less up to 7, or
+// NULL: the session uses none. Of use in this session's calls alone.
+void *edgelora_second_stack(const edgelora_session_t *s);
 
 // The session in an arena; NULL if the buffer holds none or its model's tables have changed.
 edgelora_session_t *edgelora_session(void *arena, uint32_t arena_size);

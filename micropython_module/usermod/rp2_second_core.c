@@ -3,7 +3,9 @@
 //
 // Each call of a session launches core 1 anew by the boot ROM's protocol, so there is nothing to
 // lose: MicroPython resets it when a thread begins and at a soft reset. Between parts of ops, and
-// between calls, core 1 sleeps in RAM with no interrupt enabled, so flash may be written.
+// between calls, core 1 sleeps in RAM with no interrupt enabled, so flash may be written. Between
+// calls it does not touch its stack, which lies in the session's arena: `park` keeps all in
+// registers, so the arena may become anything else.
 
 #include "rp2_second_core.h"
 
@@ -14,7 +16,6 @@
 #endif
 
 enum {
-    STACK_WORDS = 512,
     DEEP_SLEEP = 4,     // of the system control register: a board may sleep as deep as without us
     LEAST_WORK = 4096,  // handing over takes as long as a tenth of these products
 };
@@ -22,7 +23,6 @@ enum {
 // What core 1 is to do, NULL: nothing.
 static void (*volatile work)(void *);
 static void *volatile with;
-static uint64_t stack[STACK_WORDS / 2]; // MicroPython has core 0's stack in both scratch banks
 
 static void __not_in_flash_func(park)(void) {
     scb_hw->scr = DEEP_SLEEP;
@@ -55,12 +55,12 @@ static void __not_in_flash_func(wait)(void) {
 
 const edgelora_second_t edgelora_second_core = {start, wait, LEAST_WORK};
 
-bool edgelora_second_core_begin(void) {
+bool edgelora_second_core_begin(void *stack) {
     if (core1_entry != NULL || get_core_num() != 0) {
         return false;
     }
     work = NULL;
     multicore_reset_core1();
-    multicore_launch_core1_raw(park, (uint32_t *)(void *)(stack + STACK_WORDS / 2), scb_hw->vtor);
+    multicore_launch_core1_raw(park, stack, scb_hw->vtor);
     return true;
 }

@@ -9,7 +9,8 @@
 
 extern const edgelora_second_t edgelora_second_core;
 
-// Launches core 1 for a call of a session. False: MicroPython's _thread has it.
-bool edgelora_second_core_begin(void);
+// Launches core 1 for a call of a session, with a stack that ends there. False: MicroPython's
+// _thread has it.
+bool edgelora_second_core_begin(void *stack);
 
 #endif

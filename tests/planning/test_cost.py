@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from edgelora.board.link.client import Link
 from edgelora.board.profiles import load_board
 from edgelora.cli.demo import start_board
 from edgelora.core.formats.elm import pack_model
-from edgelora.learn.planning import terms
+from edgelora.learn.planning import stalls, terms, zeros
 from edgelora.learn.planning.cost import Cost, passes_of, predict
 from edgelora.learn.training.recipe import inference
 
@@ -26,25 +27,29 @@ PICO = load_board("virtual-pico")
 HELD_OUT = held_out()
 
 
-BLOCKS = {  # of terms.py, and what the core calls them
-    "BLOCK_BYTES": ("internal.h", "EDGELORA_TILE_BYTES"),
-    "CHUNK": ("primitives.h", "EDGELORA_CHUNK"),
-    "UP_BYTES": ("matrix.c", "B_BYTES"),
-    "UP_GROUPS": ("primitives.h", "EDGELORA_B_GROUPS"),
-    "STRIP": ("primitives.h", "EDGELORA_STRIP"),
-    "DENSE_TILE": ("matrix_backward.c", "DENSE_INPUTS"),
-    "WINDOW_OUTPUTS": ("matrix_backward.c", "WINDOW_OUTPUTS"),
-    "WINDOW_GROUPS": ("m0plus/windows.c", "MOST_GROUPS"),
-    "SMALL": ("primitives.h", "EDGELORA_22_BITS"),
+BLOCKS = {  # and what the core calls them
+    (terms, "BLOCK_BYTES"): ("internal.h", "EDGELORA_TILE_BYTES"),
+    (terms, "CHUNK"): ("primitives.h", "EDGELORA_CHUNK"),
+    (terms, "UP_BYTES"): ("matrix.c", "B_BYTES"),
+    (terms, "UP_GROUPS"): ("primitives.h", "EDGELORA_B_GROUPS"),
+    (terms, "STRIP"): ("primitives.h", "EDGELORA_STRIP"),
+    (terms, "DENSE_TILE"): ("matrix_backward.c", "DENSE_INPUTS"),
+    (terms, "WINDOW_OUTPUTS"): ("matrix_backward.c", "WINDOW_OUTPUTS"),
+    (terms, "WINDOW_GROUPS"): ("m0plus/windows.c", "MOST_GROUPS"),
+    (terms, "LIST_BYTES"): ("internal.h", "EDGELORA_LIST_BYTES"),
+    (terms, "SMALL"): ("primitives.h", "EDGELORA_22_BITS"),
+    (zeros, "STEP"): ("m0plus/sparse.c", "SPARSE_STEP"),
+    (stalls, "AHEAD_BYTES"): ("read_ahead.h", "EDGELORA_AHEAD_BYTES"),
+    (stalls, "AHEAD_LEAST"): ("read_ahead.h", "EDGELORA_AHEAD_LEAST"),
 }
 
 
-@pytest.mark.parametrize("name", BLOCKS)
-def test_block_sizes_are_the_cores(name: str) -> None:
-    file, called = BLOCKS[name]
+@pytest.mark.parametrize(("module", "name"), BLOCKS, ids=[name for _, name in BLOCKS])
+def test_block_sizes_are_the_cores(module: ModuleType, name: str) -> None:
+    file, called = BLOCKS[module, name]
     source = (ROOT / "micropython_module" / "core" / "kernels" / "packed" / file).read_text()
     found = re.search(rf"\b{called} = ([-0-9()< ]+)", source)
-    assert found and eval(found[1]) == getattr(terms, name)
+    assert found and eval(found[1]) == getattr(module, name)
 
 
 @pytest.fixture(scope="module")

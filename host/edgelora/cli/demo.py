@@ -234,8 +234,10 @@ def make_firmware(profile: BoardProfile, base: Base, folder: Path, quiet: bool =
     return build_firmware(profile.name, files, image, lambda line: streams.note(line, quiet))
 
 
-def start_board(board: str, firmware: Path, state: Path, quiet: bool) -> virtual_boards.SimHandle:
-    """Starts a new virtual board and flashes it, a Pico through its drive.
+def start_board(
+    board: str, firmware: Path, state: Path, quiet: bool, ideal_flash: bool = False
+) -> virtual_boards.SimHandle:
+    """Starts a new virtual board and flashes it, a Pico through its drive. ideal_flash: as in `virtual_board.start`.
 
     An earlier board in `state` is erased: its adapter would otherwise be active and be compared with this run's.
     """
@@ -244,7 +246,9 @@ def start_board(board: str, firmware: Path, state: Path, quiet: bool) -> virtual
         if load_board(board).port != "rp2":
             handle = virtual_board.start(board, firmware, state, die_with_parent=True)
         else:
-            handle = virtual_board.start(board, None, state, bootloader=True, die_with_parent=True)
+            handle = virtual_board.start(
+                board, None, state, bootloader=True, ideal_flash=ideal_flash, die_with_parent=True
+            )
             flash(handle.drive, firmware)
     streams.note(f"{board} runs on {handle.port}", quiet)
     return handle

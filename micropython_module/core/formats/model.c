@@ -424,19 +424,19 @@ static edgelora_status_t op_check(
             ok = EDGELORA_RECURRENT && svdf_time_ok(file, op, in, out);
             break;
         case EDGELORA_EMBED:
-            ok = embed_ok(file, op, in, out);
+            ok = EDGELORA_ATTENTION && embed_ok(file, op, in, out);
             break;
         case EDGELORA_WIDEN:
             ok = same_shape(in, out) && requantization_ok(file, op, 1);
             break;
         case EDGELORA_NORM:
-            ok = norm_ok(file, op, in, out);
+            ok = EDGELORA_ATTENTION && norm_ok(file, op, in, out);
             break;
         case EDGELORA_ROTATE:
-            ok = rotate_ok(file, op, in, out);
+            ok = EDGELORA_ATTENTION && rotate_ok(file, op, in, out);
             break;
         case EDGELORA_ATTEND:
-            ok = attend_ok(file, op, in, in2, &tensors[op_number(op)], out);
+            ok = EDGELORA_ATTENTION && attend_ok(file, op, in, in2, &tensors[op_number(op)], out);
             break;
     }
     return ok && streams_ok(op, tensors) ? EDGELORA_OK : EDGELORA_ERR_FORMAT;

@@ -115,7 +115,7 @@ EDGELORA_RAM int32_t edgelora_decide(edgelora_session_t *s, const source_t *sour
 
 int32_t edgelora_next(edgelora_session_t *s, uint32_t id) {
     const uint8_t bytes[2] = {id & 255, id >> 8 & 255};
-    if (!s->decodes) {
+    if (!EDGELORA_ATTENTION || !s->decodes) {
         return EDGELORA_ERR_DECODE;
     }
     if (!edgelora_enter(s)) {

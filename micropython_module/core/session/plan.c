@@ -423,7 +423,7 @@ static uint32_t lora_size(uint32_t rank) {
 static int32_t plan(plan_t *p) {
     edgelora_status_t status = config_check(p->model, p->config);
     if (status == EDGELORA_OK && p->decodes) {
-        status = decode_check(p->model, p->config);
+        status = EDGELORA_ATTENTION ? decode_check(p->model, p->config) : EDGELORA_ERR_DECODE;
     }
     if (status != EDGELORA_OK) {
         return status;
@@ -484,7 +484,8 @@ static int32_t plan(plan_t *p) {
     bool two_cores = p->config->cores == 2;
     p->scratch = p->ops_end + (two_cores ? (uint32_t)sizeof(edgelora_ref_t) : 0);
     p->scratch_size = align4(p->scratch_size);
-    uint32_t base = p->scratch + (two_cores ? 2 : 1) * p->scratch_size;
+    uint32_t second = two_cores ? p->scratch_size + EDGELORA_SECOND_STACK : 0;
+    uint32_t base = p->scratch + p->scratch_size + second;
     uint32_t by_birth = place(p->spans, p->n, base, true), end = place(p->spans, p->n, base, false);
     if (by_birth < end) {
         end = place(p->spans, p->n, base, true);
@@ -551,9 +552,10 @@ edgelora_status_t edgelora_use_second(edgelora_session_t *s, const edgelora_seco
     return edgelora_leave(s, place || !second ? EDGELORA_OK : EDGELORA_ERR_CORES);
 }
 
-bool edgelora_has_second(const edgelora_session_t *s) {
+void *edgelora_second_stack(const edgelora_session_t *s) {
     const edgelora_ref_t *place = session_second((edgelora_session_t *)(uintptr_t)s);
-    return place && place->p;
+    uintptr_t end = (uintptr_t)s + s->scratch + 2 * s->scratch_size + EDGELORA_SECOND_STACK;
+    return place && place->p ? (void *)(end & ~(uintptr_t)7) : 0;
 }
 
 edgelora_status_t edgelora_init(

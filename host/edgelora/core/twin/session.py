@@ -270,6 +270,14 @@ class Session:
         raw = {place.op: self._part(place.offset, place.size) for place in places}
         return {op: np.frombuffer(sums, np.int32).astype(np.int64) for op, sums in raw.items()}
 
+    def error(self, op: int) -> NDArray[np.int8]:
+        """The last trained sample's error of an op's output, int8, padded to whole words, without its exponent.
+
+        op: the lowest with an adapter, as those below reuse its memory.
+        """
+        place = next(region for region in self._layout.regions if (region.op, region.name) == (op, "error"))
+        return np.frombuffer(self._part(place.offset, place.size), np.int8)
+
     def save(self, state: bool = False) -> bytes:
         """The training adapter as `.ela` bytes."""
         out = bytearray(native.adapter_size(self._arena, state))

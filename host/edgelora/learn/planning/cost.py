@@ -2,8 +2,8 @@
 
 The cycles of a pass are those of its ops' kernels (terms.py), of the loss and of the updates: counts times the board's
 cycles for each, which were fitted to measurements of the board (benchmarks/cost.py). The core itself says which kernel
-runs. Data-dependent costs are averages: fused activations stop half of the errors, a trained A has no zeros, and no
-error vanishes.
+runs. Data-dependent costs are averages over a few random samples (zeros.py); a trained A has no zeros, and no error
+vanishes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ from edgelora.core.twin.session import Scratch
 from edgelora.learn.training.recipe import Settings
 
 from . import terms
-from .stalls import Flash
+from .stalls import Flash, Stalls
 from .terms import Layer, Step, parts_of
+from .zeros import zeros_of
 
+# of a board's own run, which reads each sample from a file: samples of 64 to 2,000 bytes on a Pico, in Python
+RUN_CYCLES, RUN_BYTE_CYCLES = 91_000, 41
 LASTING = ("history",)  # outputs that persist from one frame to the next
 Terms = tuple[tuple[str, float], ...]
 
@@ -59,47 +62,48 @@ class Cost:
 
 
 def predict(
-    elm: bytes, settings: Settings, board: BoardProfile, frames: int = 1, in_flash: bool = False
+    elm: bytes,
+    settings: Settings,
+    board: BoardProfile,
+    frames: int = 1,
+    in_flash: bool = False,
+    cold: bool = False,
+    on_board: bool = False,
 ) -> Cost | None:
     """The cost of a session on a `.elm`; None if the board was not measured.
 
     An inference takes a whole sample of `frames`; only networks with history have more than one. in_flash: the base is
-    in ROMFS, not in RAM; small ones are copied.
+    in ROMFS, not in RAM; small ones are copied. cold: flash's cache is empty, as after much other code. on_board: the
+    board drives the run, and reads each sample from a file.
     """
     if board.cycles is None or board.clock_hz is None:
         return None
     cycles, passes = board.cycles, passes_of(elm, settings, frames)
-    layers, ranks = _network(elm).layers, settings.ranks
+    layers, ops = _network(elm).layers, range(len(settings.ranks))
+    miss_cycles, stays = (board.flash and board.flash.miss_cycles) or 0, in_flash and len(elm) > device.module().COPIED
+    flash = Flash(layers if stays else (), settings.ranks, miss_cycles, cold)
+    inferring, training = flash.inference(), flash.step(passes.hands_down)
 
     def total(of: Iterable[tuple[str, float]]) -> float:
         return sum(cycles[name] * count for name, count in of)
 
-    flash = steps = None
-    if in_flash and board.flash and board.flash.miss_cycles and len(elm) > device.module().COPIED:
-        flash = Flash.of(layers, board.flash.miss_cycles)
-        steps = Flash.of(layers, board.flash.miss_cycles, passes.hands_down)
-
-    def ahead(i: int, of: Terms, times: int, stalls: Flash | None) -> float:
+    def ahead(i: int, of: Terms, times: int, stalls: Stalls) -> float:
         """Cycles of an op's forward passes."""
         compute = total(of)
-        return compute + (times * stalls.forward(layers[i], ranks[i], compute / times) if stalls and of else 0)
+        return compute + times * (stalls.forward(i) + flash.ahead(i, compute / times)) if of else 0
 
-    def back(i: int, of: Terms) -> float:
-        stalled = steps.backward(layers[i], passes.hands_down[i]) if steps and of else 0
-        return total(of) + passes.times_back[i] * stalled
-
-    ops = [
-        (ahead(i, forward, passes.times_ahead[i], steps), back(i, backward))
-        for i, (forward, backward) in enumerate(zip(passes.forward, passes.backward, strict=True))
-    ]
-    inferred = sum(ahead(i, of, passes.times[i], flash) for i, of in enumerate(passes.infer))
+    forward = [ahead(i, passes.forward[i], passes.times_ahead[i], training) for i in ops]
+    backward = [total(passes.backward[i]) + passes.times_back[i] * training.backward(i) for i in ops]
+    inferred = sum(ahead(i, passes.infer[i], passes.times[i], inferring) for i in ops)
     update = total(passes.update)
-    step = sum(map(sum, ops)) + total(passes.loss) + update / settings.micro_batch if settings.mode != "infer" else 0
+    step = sum(forward) + sum(backward) + total(passes.loss) + training.call + update / settings.micro_batch
+    if on_board:
+        step += RUN_CYCLES + RUN_BYTE_CYCLES * frames * _network(elm).input_size
     return Cost(
-        infer_cycles=round(total(passes.call) + inferred),
-        step_cycles=round(step),
+        infer_cycles=round(total(passes.call) + inferring.call + inferred),
+        step_cycles=round(step) if settings.mode != "infer" else 0,
         update_cycles=round(update),
-        ops=tuple((round(forward), round(backward)) for forward, backward in ops),
+        ops=tuple((round(up), round(down)) for up, down in zip(forward, backward, strict=True)),
         micro_batch=settings.micro_batch,
         clock_hz=board.clock_hz,
         active_watts=board.watts(),
@@ -178,9 +182,10 @@ class _Network:
 
     def __init__(self, elm: bytes) -> None:
         model = unpack_model(elm)
-        self.layers: list[Layer] = [terms.layer(model, i) for i in range(len(model.ops))]
+        self.layers: list[Layer] = [terms.layer(model, i, zeros) for i, zeros in enumerate(zeros_of(elm, model))]
         self.inputs = [op.inputs for op in model.ops]
         self.sizes = [tensor.size for tensor in model.tensors]
+        self.input_size = model.input.size
         self.trained = model.training_ops
         self.remembering = max((i + 1 for i, op in enumerate(model.ops) if op.kind in LASTING), default=0)
         lasting = sum(model.tensors[op.output].size for op in model.ops if op.kind in LASTING)
@@ -230,7 +235,8 @@ class _Network:
         return tuple(terms.forward(self.layers[op], rank, whole_a, fast))
 
     def _backward(self, op: int, rank: int, step: Step, fast: bool) -> Terms:
-        return tuple(terms.backward(self.layers[op], rank, step, fast))
+        room = max(self._scratch(op, rank, backward)[0] for backward in (False, True)) if fast else 0
+        return tuple(terms.backward(self.layers[op], rank, step, room))
 
     def update(self, ranks: bytes, trains_a: bool, momentum: int) -> Terms:
         """The terms of an update of all trained matrices."""

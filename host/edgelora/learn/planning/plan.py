@@ -141,7 +141,8 @@ def plan(elm: bytes, board: BoardProfile, recipe: Recipe, frames: int | None = N
     in_flash = bool(board.flash and board.flash.romfs_bytes and not board.stock)
     layout = regions.layout(elm, *settings, frames=frames)
     infer = regions.layout(elm, ranks, "infer", 1)
-    cost, once = predict(elm, settings, board, frames, in_flash), predict(elm, settings, board, in_flash=in_flash)
+    cost = predict(elm, settings, board, frames, in_flash, on_board=recipe.on_board)
+    once = predict(elm, settings, board, in_flash=in_flash)
     return Plan(
         base_id=formats_elm.base_id(elm).hex(),
         board=board.name,

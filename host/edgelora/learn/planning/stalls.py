@@ -1,15 +1,16 @@
 """Cycles that reads of a base in flash add, on a chip whose flash is slower than its core.
 
-Each word of a layer's weights that is read by the cache, and of what requantizes its outputs, is a miss, unless all
-that a pass reads fits: then the program takes the lines of half of it from one pass to the next. Large dense layers'
-weights are read ahead while the core multiplies (core/kernels/packed/read_ahead.h), past the cache: their cost is what
-is left over.
+All ops of a pass read their weights, and what requantizes their outputs, through one cache, which is followed here
+chunk by chunk: a training step goes up and then down, so that the next pass finds what the last one ended with. Large
+dense layers' weights are read ahead past the cache while the core multiplies (core/kernels/packed/read_ahead.h): their
+cost is what is left over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp, factorial
 
 from edgelora.core.formats.network import WEIGHT_KINDS
 
@@ -17,47 +18,129 @@ from .terms import Layer, parts_of, tiles
 
 AHEAD_BYTES, AHEAD_LEAST = 2048, 4096  # of a block, of weights; as in read_ahead.h
 AHEAD_MOST = 8192  # 3 * inputs + 4 * outputs
-AHEAD_ROW, AHEAD_BLOCK = 12, 110  # cycles besides misses: an autoencoder of 264 K weights on a Pico
-CACHED = 16384  # bytes
-MISSED = 0.5  # share of words that miss if all of them fit there
+# cycles besides misses and products, by the layers of 17 networks on a Pico
+AHEAD_LAYER, AHEAD_BLOCK, AHEAD_ROW = 800, 295, 39
 ROW_BYTES = 9  # bias, multiplier, shift
+CACHE_BYTES, WAYS = 16384, 2
+LINE_BYTES = 8
+CHUNK_BYTES = 64  # of a base, whose lines are taken to come and go together
+SETS = CACHE_BYTES // WAYS // CHUNK_BYTES
+INFER_BYTES, STEP_BYTES = 2624, 3264  # of code outside RAM that such a call runs; measured on a base in RAM
+RECORD_BYTES = 68  # of an op and its tensors
+LINE_USED = 5  # bytes of a line of such code that are read
+MOST_CODE = 5  # lines of it in a set, for which the cache is followed
+
+
+@dataclass(frozen=True)
+class Stalls:
+    """Cycles that a pass waits for misses. call: of the program around its ops."""
+
+    call: float
+    ahead: dict[int, float]  # by op
+    back: dict[int, float]
+
+    def plus(self, weight: float, other: Stalls) -> Stalls:
+        """The sum with `other` times `weight`."""
+        return Stalls(
+            self.call + weight * other.call,
+            {op: self.forward(op) + weight * bytes_ for op, bytes_ in other.ahead.items()},
+            {op: self.backward(op) + weight * bytes_ for op, bytes_ in other.back.items()},
+        )
+
+    def forward(self, op: int) -> float:
+        return self.ahead.get(op, 0)
+
+    def backward(self, op: int) -> float:
+        return self.back.get(op, 0)
 
 
 @dataclass(frozen=True)
 class Flash:
-    """What a pass over a base in flash waits for. miss_cycles: of a word, on average."""
+    """A base and the program in flash. layers: none if the base is in RAM; miss_cycles: of a word; cold: the cache is
+    empty before a pass, which otherwise the same pass has filled.
+    """
 
-    miss_cycles: float
-    byte_cycles: float  # of reading ahead
+    layers: Sequence[Layer]
+    ranks: bytes
+    miss_cycles: int
+    cold: bool
 
-    @classmethod
-    def of(cls, layers: Sequence[Layer], cycles: int, hands_down: Sequence[bool] = ()) -> Flash:
-        """cycles: of a miss. hands_down: which ops' weights a training step reads backward, too; none in inference."""
-        back = hands_down or [False for _ in layers]
-        size = sum(_words(layer, whole) for layer, whole in zip(layers, back, strict=True)) * 4
-        # 8 cycles of the serial clock a word where a miss takes 20
-        return cls(cycles if size > CACHED else MISSED * cycles, cycles * 8 / 20 / 4)
+    def inference(self) -> Stalls:
+        return self._stalls(INFER_BYTES, [False for _ in self.layers])
 
-    def forward(self, layer: Layer, rank: int, compute: float) -> float:
-        """Cycles more of an op's forward pass, which takes `compute` without them."""
-        if layer.kind not in WEIGHT_KINDS:
+    def step(self, hands_down: Sequence[bool]) -> Stalls:
+        """hands_down: which ops' weights the backward pass reads, too."""
+        return self._stalls(STEP_BYTES, hands_down)
+
+    def _stalls(self, program: int, hands_down: Sequence[bool]) -> Stalls:
+        """The mean over sets of the cache by how many lines of code each has, which lie in flash at random."""
+        found, mean = Stalls(0, {}, {}), program / LINE_USED * WAYS * LINE_BYTES / CACHE_BYTES
+        for lines in range(MOST_CODE if self.miss_cycles else 0):
+            cache = _Cache(lines)
+            for _ in range(0 if self.cold else 1):
+                self._pass(cache, hands_down)
+            weight = exp(-mean) * mean**lines / factorial(lines) * self.miss_cycles / 4
+            found = found.plus(weight, self._pass(cache, hands_down))
+        return found
+
+    def _pass(self, cache: _Cache, hands_down: Sequence[bool]) -> Stalls:
+        """Bytes that are missing."""
+        found, at = Stalls(cache.read_code() * CHUNK_BYTES // LINE_BYTES * LINE_USED, {}, {}), 0
+        places: list[int] = []
+        for i, layer in enumerate(self.layers):
+            size, skipped = _bytes(layer), layer.inputs * layer.outputs if is_read_ahead(layer) else 0
+            missed = cache.read(at + skipped, size - skipped)
+            if size > CACHE_BYTES and not skipped:
+                missed += (tiles(layer, self.ranks[i]) - 1) * cache.read(at, size)
+            found.ahead[i] = missed
+            places.append(at)
+            at += size
+        for i, layer in reversed(list(enumerate(self.layers))):
+            if hands_down[i]:
+                read = layer.zeros.live if layer.kind == "dense" else 1  # its rows without error are not read
+                found.back[i] = read * cache.read(places[i], _bytes(layer))
+        return found
+
+    def ahead(self, op: int, compute: float) -> float:
+        """Cycles that reading ahead adds to an op's forward pass, which takes `compute` without."""
+        if not self.layers or not self.miss_cycles or not is_read_ahead(layer := self.layers[op]):
             return 0.0
-        misses = _words(layer) * self.miss_cycles
-        if not is_read_ahead(layer):
-            return misses * (tiles(layer, rank) if layer.inputs * layer.outputs > CACHED else 1)
+        byte_cycles = self.miss_cycles * 8 / 20 / 4  # 8 cycles of the serial clock a word where a miss takes 20
         rows = AHEAD_BYTES // (layer.inputs + ROW_BYTES)
-        first = min(layer.outputs, rows) * layer.inputs * self.byte_cycles
-        waits = max(0.0, layer.inputs * layer.outputs * self.byte_cycles - first - compute)
-        return misses + layer.outputs * AHEAD_ROW + parts_of(layer.outputs, rows) * AHEAD_BLOCK + first + waits
+        first = min(layer.outputs, rows) * layer.inputs * byte_cycles
+        waits = max(0.0, layer.inputs * layer.outputs * byte_cycles - first - compute)
+        fixed = AHEAD_LAYER + AHEAD_BLOCK * parts_of(layer.outputs, rows) + AHEAD_ROW * layer.outputs
+        return fixed + first + waits
 
-    def backward(self, layer: Layer, hands_down: bool) -> float:
-        """Cycles more of an op's backward pass; hands_down: an error to an op below. A dense layer does not read rows
-        without error.
-        """
-        if layer.kind not in WEIGHT_KINDS or not hands_down:
-            return 0.0
-        live = layer.live if layer.kind == "dense" else 1.0
-        return _words(layer, whole=True) * self.miss_cycles * live
+
+class _Cache:
+    """Chunks that are in the cache, by set; of a set the least recently used one goes. code: lines of it in each."""
+
+    def __init__(self, code: int) -> None:
+        self._sets: list[list[int]] = [[] for _ in range(SETS)]
+        self._code = code
+
+    def read(self, at: int, size: int) -> int:
+        """Reads bytes [at, at + size); returns how many were missing."""
+        missed = 0
+        for chunk in range(at // CHUNK_BYTES, -(-(at + size) // CHUNK_BYTES) if size else 0):
+            if self._take(chunk % SETS, chunk):
+                missed += min(at + size, (chunk + 1) * CHUNK_BYTES) - max(at, chunk * CHUNK_BYTES)
+        return missed
+
+    def read_code(self) -> int:
+        """Runs the code around a pass; returns how many of its lines were missing."""
+        return sum(self._take(at, -1 - line) for line in range(self._code) for at in range(SETS))
+
+    def _take(self, at: int, chunk: int) -> bool:
+        """Whether a chunk was missing in a set."""
+        held = self._sets[at]
+        missing = chunk not in held
+        if not missing:
+            held.remove(chunk)
+        held.append(chunk)
+        del held[:-WAYS]
+        return missing
 
 
 def is_read_ahead(layer: Layer) -> bool:
@@ -71,9 +154,6 @@ def is_read_ahead(layer: Layer) -> bool:
     )
 
 
-def _words(layer: Layer, whole: bool = False) -> float:
-    """Words that are read by the cache. whole: also weights that a forward pass reads ahead."""
-    if layer.kind not in WEIGHT_KINDS:
-        return 0.0
-    inputs = 0 if is_read_ahead(layer) and not whole else layer.inputs
-    return (inputs + ROW_BYTES) * layer.outputs / 4
+def _bytes(layer: Layer) -> int:
+    """Of a layer's weights and what requantizes its outputs."""
+    return RECORD_BYTES + ((layer.inputs + ROW_BYTES) * layer.outputs if layer.kind in WEIGHT_KINDS else 0)

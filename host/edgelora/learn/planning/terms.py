@@ -14,6 +14,8 @@ from math import prod
 
 from edgelora.core.formats.network import MASK_KINDS, WEIGHT_KINDS, WINDOW_KINDS, Op, QuantModel
 
+from .zeros import Zeros
+
 Terms = Iterator[tuple[str, float]]
 LSTM_ROW, LSTM_PRODUCT = 4.4, 0.68  # of a gate, in rows and products of a plain layer; from four LSTMs on a Pico
 BLOCK_BYTES = 6144  # of packed values that a convolution processes at a time
@@ -24,10 +26,10 @@ STRIP = 8  # columns of a depthwise strip
 DENSE_TILE = 64  # inputs
 WINDOW_OUTPUTS = 24  # least number that windows of sparse errors are faster for than tiles
 WINDOW_GROUPS = 2  # groups of t's errors that windows of sparse errors can have, at most
-WINDOW_TILE = 16  # inputs of a window, which take as long as a sparse position's tile, besides the products
+LIST_BYTES = 528  # of rows that are summed at a time, and two more
+LISTED = LIST_BYTES // 8 - 2
 SMALL = (1 << 21) - (1 << 12)  # sums below are requantized faster
-SPARSE = 0.35  # the same where at most half are not 0, which a kernel of its own computes
-PASSED = 0.5  # share of the errors that a fused activation lets through, on average
+SPARSE, SPARSE_WINDOWS = 4 / 8, 3 / 8  # least share of errors of 0 for other kernels: of 1x1 convolutions, of others
 
 
 def groups_of(count: int) -> int:
@@ -50,7 +52,7 @@ class Layer:
 
     reads: elements of the kernel inside the input, over all positions; rows: number of parts along an axis that a
     concatenate or slice moves. phases: for height and width, for each remainder of the stride: (input positions,
-    elements of the kernel that read them).
+    elements of the kernel that read them). zeros: of its outputs and their errors.
     """
 
     kind: str
@@ -65,6 +67,7 @@ class Layer:
     reads: int
     rows: int
     phases: tuple[tuple[tuple[int, int], ...], ...]
+    zeros: Zeros
 
     @property
     def positions(self) -> int:
@@ -91,17 +94,12 @@ class Layer:
         return self.kernel[0] * self.kernel[1]
 
     @property
-    def live(self) -> float:
-        """Share of its output's errors that are not 0."""
-        return PASSED if self.fused else 1.0
-
-    @property
     def in_place(self) -> bool:
         """Whether it is a 1x1 convolution that reads the input in place: same positions, whole groups."""
         return self.taps == 1 and self.source[:2] == self.target[:2] and self.channels % 4 == 0 and not self.padded
 
 
-def layer(model: QuantModel, index: int) -> Layer:
+def layer(model: QuantModel, index: int, zeros: Zeros) -> Layer:
     """The shape of op `index`."""
     op = model.ops[index]
     source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
@@ -121,6 +119,7 @@ def layer(model: QuantModel, index: int) -> Layer:
         else prod(kernel),
         prod((1, *(source if op.kind == "slice" else target))[: op.axis]),
         tuple(tuple(_phases(op, axis, source[axis])) for axis in (0, 1)) if op.kind == "conv" else (),
+        zeros,
     )
 
 
@@ -145,14 +144,13 @@ def forward(layer: Layer, rank: int, whole_a: bool, fast: bool) -> Terms:
     """Terms of an op's inference. whole_a: A's rows read all inputs, also in a 1x1 convolution."""
     yield "op", 1
     if layer.kind in ("dense", "conv"):
-        scanned = layer.inputs * rank
-        sparse = layer.kind == "conv" and layer.taps == 1 and not whole_a and groups_of(layer.inputs) >= rank
+        once = layer.kind == "conv" and layer.taps == 1 and not whole_a and groups_of(layer.inputs) >= rank
         if not fast:
             yield from _plain_forward(layer, rank)
         elif layer.positions <= 2:
-            yield from _single_forward(layer, rank, layer.inputs if sparse else scanned)
+            yield from _single_forward(layer, rank)
         else:
-            yield from _block_forward(layer, rank, groups_of(layer.inputs) * (1 if sparse else rank))
+            yield from _block_forward(layer, rank, groups_of(layer.inputs) * (1 if once else rank))
     elif layer.kind == "depthwise":
         yield from _depthwise_forward(layer, fast)
     else:
@@ -170,7 +168,7 @@ def _block_forward(g: Layer, rank: int, scanned: int) -> Terms:
     yield "conv.products", quads * outputs * groups
     yield "conv.alone", alone * outputs
     yield "conv.alone_products", alone * outputs * groups
-    yield "conv.requantize_small" if g.inputs * 127 * 128 < SMALL else "conv.requantize", g.elements
+    yield from _requantized(g)
     if not direct:
         yield "conv.unpack_row", blocks * outputs
         yield "conv.unpack", blocks * outputs * g.inputs
@@ -187,6 +185,17 @@ def _block_forward(g: Layer, rank: int, scanned: int) -> Terms:
         yield "conv.alone_products", alone * outputs * low
         if low > UP_GROUPS:
             yield "branch.apart", quads * outputs
+
+
+def _requantized(g: Layer) -> Terms:
+    """Sums become outputs: with a fused activation, those that are not positive at once."""
+    if g.inputs * 127 * 128 >= SMALL:
+        yield "requantize", g.elements
+    elif g.fused:
+        yield "requantize.positive", g.elements * g.zeros.positive
+        yield "requantize.zero", g.elements * (1 - g.zeros.positive)
+    else:
+        yield "requantize.small", g.elements
 
 
 def _up_rows(outputs: int, rank: int) -> int:
@@ -224,7 +233,7 @@ def _gather(g: Layer) -> Terms:
             yield "gather.value", g.positions * g.inputs
 
 
-def _single_forward(g: Layer, rank: int, scanned: int) -> Terms:
+def _single_forward(g: Layer, rank: int) -> Terms:
     positions, outputs, low = g.positions, g.outputs, groups_of(rank)
     yield "dense", positions
     yield "dense.row", positions * outputs
@@ -240,11 +249,10 @@ def _single_forward(g: Layer, rank: int, scanned: int) -> Terms:
         yield "gather.row", positions * g.kernel[0]
         yield "gather.value", positions * g.inputs
     if rank:
-        yield "branch.scan", rank * g.inputs
         yield "dense.low_row", positions * rank
-        yield "dense.low", positions * scanned
+        yield "dense.low", positions * rank * g.inputs
         if g.inputs % 4:
-            yield "dense.low_odd", positions * scanned
+            yield "dense.low_odd", positions * rank * g.inputs
         if rank in (4, 4 * UP_GROUPS):
             yield "dense.up_groups", positions * outputs * low
         else:
@@ -271,22 +279,25 @@ def _depthwise_forward(g: Layer, fast: bool) -> Terms:
         yield "depthwise.products", g.elements * g.taps
         return
     if g.stride == (1, 1):
-        yield from _strips(g.target, g.source)
-        yield "strip.requantize", g.elements
+        yield from _strips(g.target, g.source, g.padded)
     else:
         yield "taps.output", g.elements
         yield "taps.plane_row", g.channels * g.source[0]
         yield "taps.plane", g.channels * g.in_positions
+    yield from _requantized(g)
 
 
-def _strips(to: tuple[int, int, int], source: tuple[int, int, int]) -> Terms:
-    """A 3x3 kernel of stride 1 over the planes of `source`."""
+def _strips(to: tuple[int, int, int], source: tuple[int, int, int], padded: bool) -> Terms:
+    """A 3x3 kernel of stride 1 over the planes of `source`, two outputs at a time; rows of padding take no time."""
     (height, width, outputs), (in_h, in_w, channels) = to, source
     parts = parts_of(width, STRIP)
     strips = blocks_of(height, 40 * parts + 4 * width, 84 * parts)
     yield "strip", outputs * strips * parts
     yield "strip.row", outputs * parts * height
-    yield "strip.output", outputs * height * width
+    kernel_rows, each = outputs * (3 * height - 2 * padded), parts_of(width, parts)
+    odd = (parts - 1) * (each % 2) + (width - (parts - 1) * each) % 2
+    yield "strip.pair", kernel_rows * (width - odd) / 2
+    yield "strip.single", kernel_rows * odd
     yield "strip.plane", channels * (in_w + 2 * (parts - 1)) * (in_h + 2 * (strips - 1))
 
 
@@ -352,8 +363,9 @@ class Step:
     again: bool
 
 
-def backward(layer: Layer, rank: int, step: Step, fast: bool) -> Terms:
-    """Terms of an op's backward pass."""
+def backward(layer: Layer, rank: int, step: Step, room: int) -> Terms:
+    """Terms of an op's backward pass. room: bytes of scratch memory; 0 for plain kernels."""
+    fast = room > 0
     yield "back", 1
     yield "back.join", step.joined
     if layer.fused:
@@ -370,7 +382,7 @@ def backward(layer: Layer, rank: int, step: Step, fast: bool) -> Terms:
     if step.trains_a:
         yield from _a_gradient(layer, rank, fast)
     if step.wanted:
-        yield from _input_backward(layer, rank, step, fast)
+        yield from _input_backward(layer, rank, step, room)
 
 
 def _b_gradient(g: Layer, rank: int, fast: bool) -> Terms:
@@ -429,10 +441,11 @@ def _branch_backward(g: Layer, rank: int, fast: bool) -> Terms:
     positions, outputs = g.positions, g.outputs
     if not fast:
         yield "u.plain_row", positions * outputs
-        yield "u.plain", positions * outputs * rank * g.live
+        yield "u.plain", positions * outputs * rank * g.zeros.live
         return
     if g.kind == "dense":
-        yield from _rows_backward(rank, outputs, g.live)
+        yield "u.dense", 1
+        yield from _weighted_rows(1, rank, outputs, g.zeros.live, rank % 4 == 0, "signed")
         return
     part, quads = groups_of(outputs), groups_of(positions)
     size, rows = _columns(positions, part, 0, part)
@@ -443,12 +456,16 @@ def _branch_backward(g: Layer, rank: int, fast: bool) -> Terms:
     yield from _rows(parts_of(quads, size), rank, rows, positions, part)
 
 
-def _rows_backward(columns: int, rows: int, live: float) -> Terms:
-    """Sums `rows` rows of weights, each times a value; `live`: the share of values that are not 0."""
-    tiles = parts_of(columns, DENSE_TILE)
-    yield "dense_back.tile", tiles
-    yield "dense_back.row", tiles * rows
-    yield "dense_back.products" if columns % 4 == 0 else "dense_back.odd", rows * columns * live
+def _weighted_rows(calls: int, columns: int, rows: int, live: float, whole: bool, of: str = "weights") -> Terms:
+    """Sums of `rows` rows, each times a value, over all `columns` of `calls` calls. live: the share of values that are
+    not 0; whole: rows are whole words.
+    """
+    if whole:
+        yield "rows.group", parts_of(rows, LISTED) * columns / 4
+        yield f"rows.{of}", rows * columns * live
+    else:
+        yield "rows.odd_row", calls * rows
+        yield "rows.odd", rows * columns * live
 
 
 def _unpacked(columns: int, rows: int, count: int) -> str:
@@ -467,13 +484,13 @@ def _rows(blocks: int, columns: int, rows: int, positions: int, groups: int) -> 
     yield "conv.alone_products", alone * columns * groups
 
 
-def _input_backward(g: Layer, rank: int, step: Step, fast: bool) -> Terms:
+def _input_backward(g: Layer, rank: int, step: Step, room: int) -> Terms:
     if g.kind == "dense":
-        yield from _dense_backward(g, rank, fast)
+        yield from _dense_backward(g, rank, room > 0)
     elif g.kind == "conv":
-        yield from _conv_backward(g, rank, step.trains_a) if fast else _plain_backward(g, rank)
+        yield from _conv_backward(g, rank, step.trains_a, room) if room else _plain_backward(g, rank)
     elif g.kind == "depthwise":
-        yield from _depthwise_backward(g, fast)
+        yield from _depthwise_backward(g, room > 0)
     else:
         yield from _other_backward(g, step.wanted)
 
@@ -482,53 +499,74 @@ def _dense_backward(g: Layer, rank: int, fast: bool) -> Terms:
     if not fast:
         yield from _plain_backward(g, rank)
         return
-    yield from _rows_backward(g.inputs, g.outputs, g.live)
     yield "dense_back.value", g.inputs
-    if rank:
-        yield from _rows_backward(g.inputs, rank, 1)
+    yield from _position_backward(g, rank, 1, 1)
 
 
 def _sparse_backward(g: Layer, rank: int, whole_a: bool) -> Terms:
     """Each position of a 1x1 convolution whose errors are mostly 0, as a dense layer."""
-    single = rank and not whole_a and g.channels % (4 * rank) == 0
-    for name, count in _dense_backward(g, 0 if single else rank, True):
-        share = SPARSE / g.live if name == "dense_back.products" else 1
-        once = name in ("dense_back.tile", "dense_back.value")
-        yield name.replace("dense_", "sparse_") if once else name, g.positions * count * share
-    if single:
-        yield "dx.single", g.positions * g.channels
+    yield "sparse_back.tile", g.positions * parts_of(g.inputs, DENSE_TILE)
+    yield "sparse_back.value", g.positions * g.inputs
+    yield from _position_backward(g, rank, g.positions, 1 - g.zeros.last if _reads_once(g, rank, whole_a) else 1)
 
 
-def _fits_windows(g: Layer, rank: int, rows: int) -> bool:
+def _position_backward(g: Layer, rank: int, positions: int, of_rows: float) -> Terms:
+    """Errors of a position's inputs. of_rows: the share of samples where those through A are sums of rows."""
+    calls, inputs, whole = positions * parts_of(g.inputs, DENSE_TILE), positions * g.inputs, g.inputs % 4 == 0
+    yield from _weighted_rows(calls, inputs, g.outputs, g.zeros.live, whole)
+    if rank:
+        yield "back.cut", of_rows * inputs
+        yield from _times(of_rows, _weighted_rows(calls, inputs, rank, 1, whole, "signed"))
+
+
+def _reads_once(g: Layer, rank: int, whole_a: bool) -> bool:
+    """Whether each input of a 1x1 convolution is read by one row of A."""
+    return rank > 0 and not whole_a and g.channels % (4 * rank) == 0
+
+
+def _fits_windows(g: Layer, rank: int, rows: int, room: int) -> bool:
     """Whether a convolution's errors of its input are computed window by window."""
     low, faster = groups_of(rank), g.outputs >= WINDOW_OUTPUTS or rows < 4
-    room = 4 * (prod(g.source) + 2 * (g.outputs + 2) + 2 * low * g.inputs)
+    wanted = 4 * (prod(g.source) + 2 * min(g.outputs + 2, LISTED + 2) + 2 * low * g.inputs)
     whole = g.channels % 4 == rank % 4 == 0 and low <= WINDOW_GROUPS
-    return whole and faster and not g.in_place and g.live <= PASSED and room <= BLOCK_BYTES
+    return whole and faster and not g.in_place and wanted <= room
 
 
 def _windows_backward(g: Layer, rank: int) -> Terms:
-    """Sums of weighted rows for what each position reads; products of 8 with A's columns take a quarter longer."""
-    rows, width = g.positions * g.kernel[0], g.kernel[1] * g.channels
-    yield "sparse_back.tile", rows * width / WINDOW_TILE
-    yield "dense_back.row", rows * g.outputs
-    yield "dense_back.products", rows * width * g.outputs * SPARSE
-    yield "columns.products", 1.25 * rows * width * rank / 16
-    yield "dx.put", prod(g.source)
+    """Sums of weighted rows for what each position reads; products with A's columns are part of a row's time."""
+    rows = g.positions * g.kernel[0]
+    yield "windows.listed", rows * g.outputs
+    yield "windows.sums", g.reads * g.channels * (0, 16, 25)[groups_of(rank)]
+    yield "windows.value", prod(g.source)
+    yield from _weighted_rows(rows, g.reads * g.channels, g.outputs, g.zeros.live, True)
+    yield "back.cut", prod(g.source) if rank else 0
 
 
-def _conv_backward(g: Layer, rank: int, whole_a: bool) -> Terms:
-    """A convolution of stride 1 for each phase of both axes. whole_a: A's rows read all inputs."""
-    if g.in_place and g.outputs % 4 == rank % 4 == 0 and g.live <= PASSED:
-        yield from _sparse_backward(g, rank, whole_a)
-        return
-    part, low, channels = groups_of(g.outputs), groups_of(rank), g.channels
+def _conv_backward(g: Layer, rank: int, whole_a: bool, room: int) -> Terms:
+    """By the kernel that a sample's errors choose. whole_a: A's rows read all inputs."""
+    part, low = groups_of(g.outputs), groups_of(rank)
     most = [max(numbers) for axis in g.phases for numbers in zip(*axis, strict=True)]
     most_taps = most[1] * most[3]
     size, rows = _columns(most[0] * most[2], most_taps * part, most_taps * low, max(part, low))
-    if _fits_windows(g, rank, rows):
-        yield from _windows_backward(g, rank)
-        return
+    sparse = 0.0
+    if g.in_place and g.outputs % 4 == rank % 4 == 0:
+        sparse = g.zeros.chosen(SPARSE)
+        yield from _times(sparse, _sparse_backward(g, rank, whole_a))
+    elif _fits_windows(g, rank, rows, room):
+        sparse = g.zeros.chosen(SPARSE_WINDOWS)
+        yield from _times(sparse, _windows_backward(g, rank))
+    yield from _times(1 - sparse, _phases_backward(g, rank, whole_a, size, rows))
+
+
+def _times(share: float, of: Terms) -> Terms:
+    """What happens for this share of the samples."""
+    if share:
+        yield from ((name, share * count) for name, count in of)
+
+
+def _phases_backward(g: Layer, rank: int, whole_a: bool, size: int, rows: int) -> Terms:
+    """A convolution of stride 1 for each phase of both axes."""
+    part, low, channels = groups_of(g.outputs), groups_of(rank), g.channels
     for (height, down), (width, across) in product(*g.phases):
         positions, taps = height * width, down * across
         if not taps:
@@ -537,23 +575,22 @@ def _conv_backward(g: Layer, rank: int, whole_a: bool) -> Terms:
         quads = groups_of(positions)
         yield "dx.put", positions * channels
         for of_a, count, groups in ((False, g.outputs, part), (True, rank, low))[: 2 if rank else 1]:
-            whole = count % 4 == 0
+            whole, share = count % 4 == 0, 1.0
             if g.in_place and whole and rank % 4 == 0:
                 yield "pack.group", positions * groups
-                if of_a and not whole_a and rows == 4 and channels % (4 * rank) == 0:  # each input is read by one row
-                    yield "dx.single", positions * channels
-                    continue
+                if of_a and rows == 4 and _reads_once(g, rank, whole_a):
+                    share -= g.zeros.last
             else:
                 yield "dx.row", positions * down
                 yield "back.pack_part", positions * (down if whole else taps)
                 yield "back.pack" if whole else "back.pack_odd", positions * taps * groups
-            yield _unpacked(channels, rows, count), parts_of(quads, size) * taps * groups * channels
-            yield from _rows(parts_of(quads, size), channels, rows, positions, taps * groups)
+            yield _unpacked(channels, rows, count), share * parts_of(quads, size) * taps * groups * channels
+            yield from _times(share, _rows(parts_of(quads, size), channels, rows, positions, taps * groups))
 
 
 def _plain_backward(g: Layer, rank: int) -> Terms:
     yield "plain_back.row", g.reads * (g.outputs + rank)
-    yield "plain_back.products", g.reads * g.channels * (g.outputs * g.live + rank)
+    yield "plain_back.products", g.reads * g.channels * (g.outputs * g.zeros.live + rank)
 
 
 def _depthwise_backward(g: Layer, fast: bool) -> Terms:
@@ -564,7 +601,7 @@ def _depthwise_backward(g: Layer, fast: bool) -> Terms:
         yield "depthwise_back.products", g.reads * g.outputs
         return
     if g.stride == (1, 1):
-        yield from _strips(g.source, g.target)
+        yield from _strips(g.source, g.target, g.padded)
         yield "dx.put", g.in_positions * channels
         return
     pitch = 3 + max((in_w + 1) // 2 * 2 + 4, (out_w - 1) * g.stride[1] + 2)

@@ -35,7 +35,8 @@ def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Repo
     settings = run.settings
     layout = regions.layout(base.elm, *settings)
     profile = profile_of(hello)
-    cost = profile and predict(base.elm, settings, profile, samples.frames, in_flash=not profile.stock)
+    in_flash, by_itself = bool(profile and not profile.stock), resolved.on_board
+    cost = profile and predict(base.elm, settings, profile, samples.frames, in_flash, on_board=by_itself)
     power = profile and profile.power
     watts, step_us = profile.watts(costs.clock_hz) if profile else None, costs.train_step_us
     slower = cost.clock_hz / costs.clock_hz if cost and costs.clock_hz else 1
