@@ -53,6 +53,11 @@ def samples(model: QuantModel, frames: int = 1) -> tuple[NDArray[np.int8], Array
     """Random ones: int8 [SAMPLES, frames * input size], and labels [SAMPLES] or targets [SAMPLES, target size]."""
     rng, count = np.random.default_rng(0), model.loss_tensor.size
     x = rng.integers(-128, 128, (SAMPLES, frames * model.input.size)).astype(np.int8)
+    if model.symbols:
+        ids = rng.integers(0, model.symbols, (SAMPLES, *model.input.shape[:2], 1))
+        x = model.quantize(ids).reshape(SAMPLES, -1)
+    if model.learns_sequences:
+        return x, model.targets(rng.integers(0, model.classes, (SAMPLES, model.loss_tensor.positions)))
     if model.loss == "cross_entropy":
         return x, rng.integers(0, count, SAMPLES)
     low, high = (0, 2) if model.loss == "binary_cross_entropy" else (-128, 128)
