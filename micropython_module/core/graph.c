@@ -49,6 +49,30 @@ EDGELORA_RAM uint32_t edgelora_traits(uint32_t kind) {
     return known ? traits[kind] : 0;
 }
 
+EDGELORA_RAM uint32_t op_inputs(const edgelora_op_t *op) {
+    uint32_t has = edgelora_traits(op->kind);
+    if (has & EDGELORA_NO_INPUT) {
+        return 0;
+    }
+    if (has & EDGELORA_THREE_INPUTS) {
+        return 3;
+    }
+    return has & EDGELORA_TWO_INPUTS || (has & EDGELORA_ADDS && op->input2) ? 2 : 1;
+}
+
+EDGELORA_RAM uint32_t op_input(const edgelora_op_t *op, uint32_t k) {
+    return k == 0 ? op->input : k == 1 ? op->input2 : op_number(op);
+}
+
+EDGELORA_RAM bool op_reads(const edgelora_op_t *op, uint32_t tensor) {
+    for (uint32_t k = op_inputs(op); k-- > 0;) {
+        if (op_input(op, k) == tensor) {
+            return true;
+        }
+    }
+    return false;
+}
+
 EDGELORA_HOT void edgelora_shape_into(edgelora_shape_t *g, const void *model, uint32_t i) {
     const edgelora_op_t *op = model_op(model, i);
     const edgelora_tensor_t *in = model_tensor(model, op->input),

@@ -151,18 +151,8 @@ static inline uint32_t op_number(const edgelora_op_t *op) {
 }
 
 // Number of tensors that an op reads, and which they are.
-static inline uint32_t op_inputs(const edgelora_op_t *op) {
-    uint32_t has = edgelora_traits(op->kind);
-    return has & EDGELORA_NO_INPUT    ? 0
-        : has & EDGELORA_THREE_INPUTS ? 3
-        : has & EDGELORA_ADDS         ? 1u + (op->input2 != 0)
-        : has & EDGELORA_TWO_INPUTS   ? 2
-                                      : 1;
-}
-
-static inline uint32_t op_input(const edgelora_op_t *op, uint32_t k) {
-    return k == 0 ? op->input : k == 1 ? op->input2 : op_number(op);
-}
+uint32_t op_inputs(const edgelora_op_t *op);
+uint32_t op_input(const edgelora_op_t *op, uint32_t k);
 
 // Do both inputs have the same shape? Otherwise the second is repeated along its axes of size 1.
 static inline bool is_flat(const edgelora_shape_t *g) {
@@ -175,15 +165,8 @@ static inline uint32_t gather_axis(const edgelora_op_t *op, uint32_t axis) {
     return axis == 0 ? height : axis == 1 ? width : 3 - height - width;
 }
 
-// Does op i read this tensor?
-static inline bool op_reads(const edgelora_op_t *op, uint32_t tensor) {
-    for (uint32_t k = op_inputs(op); k-- > 0;) {
-        if (op_input(op, k) == tensor) {
-            return true;
-        }
-    }
-    return false;
-}
+// Does an op read this tensor?
+bool op_reads(const edgelora_op_t *op, uint32_t tensor);
 
 // Elements of a history's input, which are the last of its output.
 static inline uint32_t history_input(const edgelora_shape_t *g) {

@@ -506,6 +506,9 @@ edgelora_status_t edgelora_model_check(const void *model, uint32_t size) {
         return status;
     }
     const edgelora_model_t *m = model;
+    if (!EDGELORA_ATTENTION && model_rounds(m)) {
+        return EDGELORA_ERR_UNSUPPORTED;
+    }
     if (m->op_count < 1 || m->op_count > EDGELORA_MAX_OPS || m->tensor_count != m->op_count + 1 ||
         !array_in_file(size, m->tensors, m->tensor_count, sizeof(edgelora_tensor_t)) ||
         !array_in_file(size, m->ops, m->op_count, sizeof(edgelora_op_t)) ||

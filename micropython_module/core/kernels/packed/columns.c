@@ -29,6 +29,11 @@ EDGELORA_KERNEL static uint32_t magnitude_bits(const int32_t *v, uint32_t n) {
     return bits;
 }
 
+// A build without attention has no model that rounds.
+static inline bool does_round(const edgelora_columns_t *b) {
+    return EDGELORA_ATTENTION && b->rounds;
+}
+
 // edgelora_store_column_s8 of rounded values: q[0] is value i of its block.
 EDGELORA_KERNEL static uint32_t store_rounded(
     int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift, uint32_t i) {
@@ -54,8 +59,8 @@ EDGELORA_HOT static uint32_t store_columns(edgelora_columns_t *b, const edgelora
         for (uint32_t k = 0; k < columns; ++k) {
             int8_t *q = b->q + from + k;
             const int32_t *column = v + k * padded;
-            bits |= b->rounds ? store_rounded(q, b->step, column, n, b->shift, from + k)
-                              : edgelora_store_column_s8(q, b->step, column, n, b->shift);
+            bits |= does_round(b) ? store_rounded(q, b->step, column, n, b->shift, from + k)
+                                  : edgelora_store_column_s8(q, b->step, column, n, b->shift);
         }
         uint32_t end = from + (n - 1) * b->step + columns;
         b->written = end > b->written ? end : b->written;
@@ -69,7 +74,7 @@ EDGELORA_HOT static uint32_t store_columns(edgelora_columns_t *b, const edgelora
 // after c is written yet, and only the words up to c are scaled.
 EDGELORA_HOT static void rescale_written(const edgelora_columns_t *b, const edgelora_cursor_t *at,
     uint32_t c, uint32_t count, uint32_t written, int32_t shift) {
-    if (b->rounds) {
+    if (does_round(b)) {
         edgelora_block_shift(b->q, written, shift, b->shift, true);
         return;
     }
@@ -96,6 +101,6 @@ EDGELORA_HOT void edgelora_columns_put(edgelora_columns_t *b, const edgelora_cur
         rescale_written(b, at, c, count, written, more);
         b->shift += more;
         bits = store_columns(b, at, c, columns, count, padded, v);
-        bits = b->rounds ? bits : 0;
+        bits = does_round(b) ? bits : 0;
     }
 }

@@ -37,7 +37,7 @@ EDGELORA_HOT static void add_outputs(
 
 EDGELORA_HOT void edgelora_requantize_outputs_s8(
     const edgelora_shape_t *g, uint32_t o, edgelora_requantize_t *r, int8_t *y) {
-    if (g->op->kind == EDGELORA_PROJECT) {
+    if (EDGELORA_ATTENTION && g->op->kind == EDGELORA_PROJECT) {
         add_outputs(g, o, r, (int16_t *)(void *)y);
         return;
     }
@@ -208,6 +208,8 @@ EDGELORA_HOT int32_t edgelora_requantize_backward_packed_s8(
     for (uint32_t c = 0; c < s.channels; ++c) {
         s.top = g->shift[c] > s.top ? g->shift[c] : s.top;
     }
-    int32_t n = g->rounds ? scale_rounded(&s) : s.rows == 1 ? scale_row(&s) : scale_columns(&s);
+    int32_t n = EDGELORA_ATTENTION && g->rounds ? scale_rounded(&s)
+        : s.rows == 1                           ? scale_row(&s)
+                                                : scale_columns(&s);
     return exponent + s.top - 15 + n;
 }
