@@ -42,8 +42,9 @@ EDGELORA_KERNEL static bool layer_ok(const edgelora_model_t *m, const edgelora_a
     }
     const edgelora_op_t *op = model_op(m, l->op); // not edgelora_shape: each use() runs this
     const edgelora_tensor_t *in = model_tensor(m, op->input), *out = model_tensor(m, op->output);
-    return op_has(op, EDGELORA_IS_MATRIX) && l->outputs == out->channels &&
-        l->inputs == matrix_inputs(op, in) &&
+    bool is_matrix = op->kind == EDGELORA_DENSE || op->kind == EDGELORA_CONV ||
+        op->kind == EDGELORA_PROJECT;
+    return is_matrix && l->outputs == out->channels && l->inputs == matrix_inputs(op, in) &&
         rank_ok(l->rank, l->inputs, l->outputs, (uint32_t)out->height * out->width);
 }
 

@@ -234,7 +234,6 @@ class Model:
     output: memoryview  # int8 outputs of the last `infer`; training reuses the memory
     store: Store | None  # a store that was opened with this model; it switches adapters, too
     merged: dict[int, bytearray | memoryview]  # merged weights by op
-    taken: bytearray  # "decode": the symbols so far, as the input holds them
 
     def __init__(
         self,

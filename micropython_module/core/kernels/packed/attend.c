@@ -10,6 +10,9 @@
 
 enum { HALF = 1 << 15 };
 
+// RAM is short: these stay in flash, whose cache holds their loops.
+#define WARM_KERNEL EDGELORA_WARM __attribute__((noinline))
+
 // A head's rows of keys and values in words; row: words of one.
 typedef struct {
     uint32_t *k, *v; // [positions, row]: second value of a pair, first one
@@ -19,7 +22,7 @@ typedef struct {
 } packed_head_t;
 
 // Packs rows of `step` bytes; returns whether one holds -128.
-EDGELORA_KERNEL static bool rows_as_words(
+WARM_KERNEL static bool rows_as_words(
     uint32_t *words, const int8_t *x, uint32_t rows, uint32_t step, uint32_t row) {
     bool least = false;
     for (; rows; --rows, x += step) {
@@ -32,7 +35,7 @@ EDGELORA_KERNEL static bool rows_as_words(
 }
 
 // Packs columns c and c + 1 of all rows, one behind the other.
-EDGELORA_KERNEL static void columns_as_words(
+WARM_KERNEL static void columns_as_words(
     uint32_t *words, const int8_t *x, uint32_t rows, uint32_t step, uint32_t row) {
     for (const int8_t *end = x + 2 * row; x < end; x += 2) {
         const int8_t *v = x;
@@ -43,7 +46,7 @@ EDGELORA_KERNEL static void columns_as_words(
 }
 
 // Dot products of x, packed as pairs of first and second value, with rows of words.
-EDGELORA_KERNEL static void dots(
+WARM_KERNEL static void dots(
     int32_t *out, const uint32_t *x, const uint32_t *words, uint32_t rows, uint32_t row) {
     for (const int32_t *end = out + rows; out != end; ++out) {
         int32_t sum = 0;
@@ -57,7 +60,7 @@ EDGELORA_KERNEL static void dots(
 }
 
 // The sums of two columns' products with weights, 0..255.
-EDGELORA_KERNEL static void weighted_pair(
+WARM_KERNEL static void weighted_pair(
     int32_t sum[2], const int32_t *weights, const uint32_t *column, uint32_t rows) {
     int32_t a = 0, b = 0;
 #pragma GCC unroll 4
@@ -71,7 +74,7 @@ EDGELORA_KERNEL static void weighted_pair(
 }
 
 // sum[c] += factor * x[c]
-EDGELORA_KERNEL static void add_times(int32_t *sum, const int32_t *x, int32_t factor, uint32_t n) {
+WARM_KERNEL static void add_times(int32_t *sum, const int32_t *x, int32_t factor, uint32_t n) {
 #pragma GCC unroll 4
     for (const int32_t *end = x + n; x != end; ++x) {
         *sum++ += factor * *x;
@@ -80,7 +83,7 @@ EDGELORA_KERNEL static void add_times(int32_t *sum, const int32_t *x, int32_t fa
 
 // The sums of two channels' products with the errors of scores. k: words [rows, row], of a channel
 // pair on
-EDGELORA_KERNEL static void score_pair(
+WARM_KERNEL static void score_pair(
     int32_t sum[2], const int32_t *errors, const uint32_t *k, uint32_t rows, uint32_t row) {
     int32_t a = 0, b = 0;
     for (const int32_t *end = errors + rows; errors != end; ++errors, k += row) {

@@ -35,7 +35,7 @@ static inline bool does_round(const edgelora_columns_t *b) {
 }
 
 // edgelora_store_column_s8 of rounded values: q[0] is value i of its block.
-EDGELORA_KERNEL static uint32_t store_rounded(
+EDGELORA_WARM __attribute__((noinline)) static uint32_t store_rounded(
     int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift, uint32_t i) {
     uint32_t bits = 0, offset = edgelora_block_offset(i, shift, 0),
              next = edgelora_block_offset(i + step, shift, 0);

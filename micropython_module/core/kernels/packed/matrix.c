@@ -327,7 +327,7 @@ EDGELORA_KERNEL static void tiles_forward(const edgelora_shape_t *g,
 }
 
 // h: s16 [positions, out_c], or NULL: 0
-EDGELORA_HOT void edgelora_project_forward_packed_s16(const edgelora_shape_t *g,
+EDGELORA_WARM void edgelora_project_forward_packed_s16(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const int8_t *x, const int16_t *h, int16_t *y, int8_t *t,
     void *scratch) {
     for (uint32_t i = 0; i < g->positions * g->out_c; ++i) {

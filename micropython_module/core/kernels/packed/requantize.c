@@ -24,7 +24,7 @@ EDGELORA_HOT edgelora_requantize_t edgelora_requantize_of(
 }
 
 // Adds the outputs y[o, o + rows) of `count` positions to a stream.
-EDGELORA_HOT static void add_outputs(
+EDGELORA_WARM __attribute__((noinline)) static void add_outputs(
     const edgelora_shape_t *g, uint32_t o, const edgelora_requantize_t *r, int16_t *y) {
     const int32_t *acc = r->acc;
     for (uint32_t end = o + r->rows; o < end; ++o, acc += (r->count + 3) & ~3u) {
@@ -160,7 +160,8 @@ EDGELORA_HOT static int32_t scale_columns(scaled_t *s) {
 }
 
 // The largest magnitudes of values at even and at odd places, each times its channel's multiplier.
-EDGELORA_KERNEL static void largest_products(const scaled_t *s, uint32_t largest[2]) {
+EDGELORA_WARM __attribute__((noinline)) static void largest_products(
+    const scaled_t *s, uint32_t largest[2]) {
     uint32_t step = s->channels;
     for (uint32_t c = 0; c < s->channels; ++c) {
         uint32_t m = (uint32_t)shared_multiplier(s->g, c, s->top), most[2] = {0, 0};
@@ -177,7 +178,7 @@ EDGELORA_KERNEL static void largest_products(const scaled_t *s, uint32_t largest
 }
 
 // Scales and rounds all values.
-EDGELORA_HOT static int32_t scale_rounded(scaled_t *s) {
+EDGELORA_WARM __attribute__((noinline)) static int32_t scale_rounded(scaled_t *s) {
     uint32_t largest[2] = {0, 0}, step = s->channels;
     largest_products(s, largest);
     uint32_t top = largest[0] > largest[1] ? largest[0] : largest[1];
