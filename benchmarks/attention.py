@@ -186,7 +186,7 @@ TASKS = {
         text.AUTHORS,
         text.CHOOSING,
         Recipe(rank=4, epochs=2, micro_batch=4, momentum=3),
-        {"trainable_a": 6000, "frozen_a": 5000},
+        {"trainable_a": 6000, "frozen_a": 9000},
         0.01,
         _text,
         _language,
