@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +185,8 @@ TASKS = {
     "lm": Task(
         text.AUTHORS,
         text.CHOOSING,
-        Recipe(rank=4, epochs=2),
-        {"trainable_a": 2500, "frozen_a": 2000},
+        Recipe(rank=4, epochs=2, micro_batch=4, momentum=3),
+        {"trainable_a": 6000, "frozen_a": 9000},
         0.01,
         _text,
         _language,
@@ -234,7 +234,7 @@ def learned(name: str, who: str, seed: int) -> Learned:
     elm, samples, test = pack_model(model), samples_of(model, taught), samples_of(model, later)
     found = {}
     for mode in MODES:
-        recipe = Recipe(task.recipe.rank, mode, learning_rate=task.rates[mode], epochs=task.recipe.epochs, seed=seed)
+        recipe = replace(task.recipe, mode=mode, learning_rate=task.rates[mode], seed=seed)
         settings = recipe.resolved(elm, len(samples))
         learner = TwinLearner(elm, settings.session)
         base = score(learner, model, test)
@@ -288,7 +288,9 @@ def _learning() -> Learning:
 
 def _settings(name: str) -> dict[str, Any]:
     task = TASKS[name]
-    of_recipe = {key: getattr(task.recipe, key) for key in ("rank", "epochs", "micro_batch", "placement")}
+    of_recipe = {
+        key: getattr(task.recipe, key) for key in ("rank", "epochs", "micro_batch", "momentum_shift", "placement")
+    }
     return {**of_recipe, "learning_rate": task.rates, "float_lora_rate": task.float_rate, "float_lora_alpha": ALPHA}
 
 

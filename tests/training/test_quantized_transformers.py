@@ -11,6 +11,7 @@ from edgelora.learn.training.base import Base
 from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.floatnet import layers, zoo
 from edgelora.model.floatnet.layers import FloatNet
+from edgelora.model.quantization.calibrate import calibrate_adapters
 from edgelora.model.quantization.quantize import quantize
 from edgelora.model.quantization.simulate import simulate_op
 
@@ -72,3 +73,13 @@ def test_a_base_takes_windows_of_symbols(symbols: int) -> None:
     session.begin(1)
     losses = [session.evaluate(row, target)[1] for row, target in zip(samples.x, samples.targets, strict=True)]
     assert min(losses) > 0
+
+
+def test_adapters_of_sequences_take_smaller_steps() -> None:
+    """Less of t is clipped, and a step of B is a quarter of what it is where a window has one class."""
+    net, x = drawn("language_model")
+    model = quantize(net, x)
+    shifts = [(op.t_shift, op.branch_shift) for op in model.ops if op.is_matrix]
+    model.loss = "mean_squared_error"  # no longer a loss at each position
+    calibrate_adapters(model, x)
+    assert shifts == [(op.t_shift + 1, op.branch_shift - 2) for op in model.ops if op.is_matrix]

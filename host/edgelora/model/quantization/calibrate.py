@@ -19,6 +19,8 @@ REFERENCE_RANK = 4  # rank of the adapter that t_shift and branch_shift are cali
 REFERENCE_SEEDS = range(8)  # seeds of the adapters that calibration averages over
 T_RMS = 26.0  # aimed at for the int8 vector t = A x; within a factor of sqrt(2), as shifts are powers of two
 BRANCH_COVER = 8.0  # a full-scale B reaches this many standard deviations of the accumulator
+# Where every position has a loss, an adapter changes little at each, in many small steps.
+SEQUENCE_T_RMS, SEQUENCE_COVER = T_RMS / 2, BRANCH_COVER / 8
 
 
 def calibrate_adapters(model: QuantModel, x: Array) -> None:
@@ -26,7 +28,7 @@ def calibrate_adapters(model: QuantModel, x: Array) -> None:
 
     t_shift gives t = A (x - zp) / 2**t_shift an rms of about T_RMS for A uniform in [-127, 127]. With it,
     2**branch_shift * 127 * rms(t) * sqrt(rank) is BRANCH_COVER times the accumulator's standard deviation, in the
-    median channel, at rank REFERENCE_RANK.
+    median channel, at rank REFERENCE_RANK. Models of sequences have constants of their own.
     """
     grids = _grids(model, x)
     for index, op in enumerate(model.ops):
@@ -40,10 +42,11 @@ def set_adapter_shifts(model: QuantModel, index: int, q: Array) -> None:
         return
     rows = [seeded_a(seed, index, REFERENCE_RANK, op) for seed in REFERENCE_SEEDS]
     rms = _rms(_product(model, op, np.concatenate(rows).reshape(-1, *op.weights.shape[1:]), q))
-    op.t_shift = _power_of_two(rms / T_RMS, 0, 24)
+    t_rms, cover = (SEQUENCE_T_RMS, SEQUENCE_COVER) if model.learns_sequences else (T_RMS, BRANCH_COVER)
+    op.t_shift = _power_of_two(rms / t_rms, 0, 24)
     spread = float(np.median(accumulators(model, op, q).std(axis=(0, 1, 2))))
     reach = 127 * rms / 2**op.t_shift * math.sqrt(REFERENCE_RANK)
-    op.branch_shift = _power_of_two(BRANCH_COVER * spread / reach if reach else 1.0, -15, 8)
+    op.branch_shift = _power_of_two(cover * spread / reach if reach else 1.0, -15, 8)
 
 
 def _power_of_two(ratio: float, low: int, high: int) -> int:
