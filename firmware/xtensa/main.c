@@ -15,7 +15,7 @@
 enum { SYS_OPEN = 8, SYS_WRITE = 13, SYS_LSEEK = 15, SYS_MMAP2 = 80, SYS_EXIT = 118 };
 enum { READ = 1, WRITE = 2, EXECUTE = 4 }; // memory protection
 enum { PRIVATE = 2, ANONYMOUS = 0x800 };     // mapping flags
-enum { CODE_SIZE = 160 << 10 };
+enum { CODE_SIZE = 192 << 10 };
 
 long xtensa_syscall(long number, ...);
 void xtensa_spill(void);
