@@ -170,7 +170,7 @@ static void refuse_wrong_settings(const void *model, uint32_t op) {
     for (uint32_t i = 0; i < 10; ++i) {
         all[i] = good;
     }
-    all[0].mode = EDGELORA_TRAINABLE_A + 1, all[1].micro_batch = 0,
+    all[0].mode = EDGELORA_DECODE + 1, all[1].micro_batch = 0,
     all[2].momentum = EDGELORA_MAX_MOMENTUM + 1;
     all[3].threshold = EDGELORA_MAX_THRESHOLD + 1, all[4].frames = 0,
     all[5].frames = 2; // for a model without history

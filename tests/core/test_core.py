@@ -36,7 +36,7 @@ from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.fixed_point import LOGISTIC_GRID, derive
 from edgelora.core.formats.limits import MAX_OPS
 from edgelora.core.formats.network import KINDS, LOSSES, TWO_INPUT_KINDS, Op, QuantModel, Tensor
-from edgelora.core.twin import binding
+from edgelora.core.twin import binding, device
 from edgelora.core.twin import regions as twin_regions
 from edgelora.core.twin.binding import MODES, TwinError, check_model
 from edgelora.core.twin.regions import LASTING, Region
@@ -798,6 +798,30 @@ def test_decoding_equals_inference_of_the_window(seed: int) -> None:
             decoding.infer(np.zeros(decoding.input_size, np.int8))
     with pytest.raises(TwinError, match="one row at a time"):
         whole.next(0)
+
+
+@pytest.mark.parametrize("seed", fresh_seeds(4))
+def test_a_boards_full_window_slides_by_half(seed: int) -> None:
+    model = language_model(seed)
+    data, rows = pack_model(model), model.input.shape[0]
+    ranks = bytes(len(model.ops))
+    board = device.module().Model(data, ranks, "decode")
+    text = np.random.default_rng(seed).integers(0, model.output.shape[2], 3 * rows).tolist()
+    first = 0  # of the window
+    for end, symbol in enumerate(text, 1):
+        best = board.next(symbol)
+        if end - first > rows:
+            first = end - 1 - rows // 2
+        whole = Session(data, ranks, "decode")
+        for each in text[first:end]:
+            expected = whole.next(each)
+        assert best == expected and bytes(board.output) == whole.logits.tobytes()
+    likely = board.suggest(2)
+    assert [p for _, p in likely] == sorted(board.probabilities(), reverse=True)[:2]
+    assert likely[0][1] == board.probabilities()[best]
+    board.reset()
+    whole.reset()
+    assert board.next(text[0]) == whole.next(text[0])
 
 
 def test_only_language_models_decode() -> None:

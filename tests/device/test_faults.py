@@ -23,6 +23,8 @@ GROUP, GROUPS = 16, 10  # actions that run in one process, limited by its heap
 ASKS_HARDWARE = {"ADC", "MPU6050", "LSM6DS3", "I2S", "Host", "Press"}  # they keep nothing: sources_suite.py
 TAKES_NO_MEMORY = {  # and change nothing that is kept
     "edgelora.Model.counts",
+    "edgelora.Model.next",
+    "edgelora.Model.suggest",
     "edgelora.Model.probabilities",
     "edgelora.agent.run",  # its requests are called directly
     "edgelora.pipeline.Pipeline.decision",  # `step`, under asyncio

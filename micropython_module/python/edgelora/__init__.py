@@ -230,7 +230,6 @@ class Model:
     target_size: int  # int8 values of a target; 0: the model's loss takes a label
     sample_size: int  # frames * input_size
     feature_size: int  # int8 values of a sample's features; 0 without adapters
-    taken: bytearray  # in mode decode: the window's symbols so far, as its input holds them
     output: memoryview  # int8 outputs of the last `infer`; training reuses the memory
     store: Store | None  # a store that was opened with this model; it switches adapters, too
     merged: dict[int, bytearray | memoryview]  # merged weights by op
@@ -268,6 +267,7 @@ class Model:
         layout = (self.ranks, MODES.index(mode), micro_batch, momentum, threshold, recompute, plain, frames, cores)
         self.arena = bytearray(_core.arena_size(self.buffer, *layout))
         _core.init(self.arena, self.buffer, *layout)
+        self._rows = self.input_size
         if mode == "decode":  # the window's symbols, and the outputs of one
             at = int.from_bytes(self.buffer[28:32], "little")
             self._rows = int.from_bytes(self.buffer[at : at + 2], "little")
@@ -286,7 +286,7 @@ class Model:
         self._now = _Now()
         self.store = None  # a store that is opened with this model switches adapters, too
         self.merged = {}
-        self.taken = bytearray()
+        self._window, self._taken = bytearray(self.input_size if mode == "decode" else 0), 0
         self._probabilities = None
 
     def __repr__(self):
@@ -365,14 +365,16 @@ class Model:
 
         A full window slides: it begins again with the later half of its symbols, which are computed again.
         """
-        width = self.input_size // self._rows
-        if len(self.taken) == self.input_size:
-            kept = bytes(self.taken[self._rows // 2 * width :])
+        width, window = self.input_size // self._rows, self._window
+        if self._taken == self._rows:
             self.reset()
-            for at in range(0, len(kept), width):
-                self.next(int.from_bytes(kept[at : at + width], "little"))
+            for at in range((self._rows - self._rows // 2) * width, len(window), width):
+                self.next(window[at] + (window[at + 1] << 8 if width > 1 else 0))
         best = _core.next(self.arena, symbol)
-        self.taken += symbol.to_bytes(width, "little")
+        window[self._taken * width] = symbol & 255
+        if width > 1:
+            window[self._taken * width + 1] = symbol >> 8
+        self._taken += 1
         return best
 
     def suggest(self, count: int = 3) -> list[tuple[int, int]]:
@@ -384,7 +386,7 @@ class Model:
     def reset(self) -> None:
         """Starts a new stream with the next input: resets the model's history, and what `next` has taken."""
         _core.reset(self.arena)
-        self.taken = bytearray()
+        self._taken = 0
 
     def infer_sample(self, x: Buffer) -> int:
         """Runs a sample [sample_size], a stream of its own; returns what `infer` does for the last frame."""
