@@ -41,7 +41,7 @@ static
 // name.
 #ifdef __XTENSA__
 #define EDGELORA_CHECK_CONSTANTS(text, name) \
-    if ((uintptr_t)(text) - (uintptr_t)mpy_init + (1u << 17) < 1u << 18) { \
+    if ((uintptr_t)(text) - (uintptr_t)mpy_init + (1u << 18) < 1u << 19) { \
         const mp_obj_type_t *import_error = MP_OBJ_TO_PTR(mp_load_global(MP_QSTR_ImportError)); \
         mp_raise_type_arg(import_error, MP_OBJ_NEW_QSTR(name)); \
     }
