@@ -796,6 +796,16 @@ def test_decoding_equals_inference_of_the_window(seed: int) -> None:
                 decoding.next(0)
         with pytest.raises(TwinError, match="one row at a time"):
             decoding.infer(np.zeros(decoding.input_size, np.int8))
+    merged = Session(data, ranks, "decode")
+    for session in (whole, merged):
+        session.use(adapter)
+        for op, rank in enumerate(ranks):
+            if rank:
+                session.merge(op)
+    whole.infer(ids.astype(f"<u{model.input.shape[2]}").view(np.int8))
+    for row, symbol in enumerate(ids):
+        merged.next(int(symbol))
+        np.testing.assert_array_equal(merged.logits, whole.logits.reshape(rows, symbols)[row])
     with pytest.raises(TwinError, match="one row at a time"):
         whole.next(0)
 
