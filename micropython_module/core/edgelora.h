@@ -79,8 +79,7 @@
         "buffer has the wrong size for this model's input, target or features, or for this " \
         "adapter") \
     X(ERR_LABEL, -14, \
-        "label is not a class or symbol of this model, or its loss asks for a target (binary: of " \
-        "0 " \
+        "label is not a class of this model, or its loss asks for a target buffer (binary: of 0 " \
         "and 1)") \
     X(ERR_MODE, -15, \
         "session can't train: open the model in mode frozen_a or trainable_a, with a rank on " \
@@ -590,8 +589,8 @@ int32_t edgelora_blend(edgelora_session_t *s, const edgelora_part_t *parts, uint
 // pending. The loss is that of the last frame; gradients go through histories to all frames that
 // affect it. The stream of `edgelora_infer` is not affected. label: for cross-entropy, a class of
 // the base or the training adapter; the loss covers all of these. target: s8 [target], for the
-// other losses; for cross-entropy at several positions their ids, of one or two bytes. loss: of the
-// sample before the update, in 1/4096 nat or 1/16 squared step of the output.
+// other losses. loss: of the sample before the update, in 1/4096 nat or 1/16 squared step of the
+// output.
 edgelora_status_t edgelora_train(edgelora_session_t *s, const int8_t *x, uint32_t label,
     const int8_t *target, uint16_t learning_rate, int32_t *loss);
 edgelora_status_t edgelora_flush(edgelora_session_t *s, uint16_t learning_rate);
