@@ -84,9 +84,17 @@ def load(path: str | Path, base: Base | None = None) -> Base | Adapter:
     return _adapter(load_adapter(Path(path), base), base)
 
 
-def pretrain(data: Data, *, seed: int = 0, epochs: int | None = None, progress: Progress = no_progress) -> FloatNet:
-    """Trains a small float network on data of many people; the result is the same on every computer."""
-    return pretraining.pretrain(_samples(data, "pretrain"), seed, epochs, progress)
+def pretrain(
+    data: Data,
+    *,
+    seed: int = 0,
+    epochs: int | None = None,
+    progress: Progress = no_progress,
+    network: str = "convolutions",
+) -> FloatNet:
+    """Trains a small float network, "convolutions" or an "encoder", on data of many people; the result is the same on
+    every computer."""
+    return pretraining.pretrain(_samples(data, "pretrain"), seed, epochs, progress, network=network)
 
 
 def quantize(net: FloatNet | str | Path, data: Data) -> Quantized:

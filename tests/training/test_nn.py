@@ -228,6 +228,24 @@ def test_ds_cnn_is_mlperf_tinys():
     assert adaptable_layers(net) == [0, 2, 4, 6, 8, 10]
 
 
+@pytest.mark.parametrize(("shape", "tokens"), [((1, 39, 2), (1, 10)), ((98, 40, 1), (25, 1))])
+def test_pretrain_trains_encoders(shape, tokens):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 40)
+    x = (rng.normal(size=(40, *shape)) + np.where(y, 1, -1)[:, None, None, None]).astype(np.float32)
+    net = pretrain(Dataset(x, y, ["low", "high"]), seed=0, epochs=3, network="encoder")
+    assert {layer.kind for layer in net.layers} >= {"norm", "attend", "project"} and net.labels == ["low", "high"]
+    assert floatnet_layers.shapes(net)[1][:2] == tokens and floatnet_layers.accuracy(net, x, y) > 0.9
+
+
+def test_pretrain_refuses_networks_that_it_lacks():
+    data = Dataset(np.zeros((4, 1, 1025, 2), np.float32), np.arange(4) % 2, ["low", "high"])
+    with pytest.raises(ValueError, match="unknown network 'lstm'; use one of convolutions, encoder"):
+        pretrain(data, network="lstm")
+    with pytest.raises(ValueError, match="at most 1024 samples"):
+        pretrain(data, network="encoder")
+
+
 @pytest.mark.parametrize("classes", [1, 257])
 def test_pretrain_refuses_classes_that_no_model_can_have(classes):
     x = np.zeros((classes, 1, 20, 2), np.float32)

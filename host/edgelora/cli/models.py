@@ -27,7 +27,7 @@ from edgelora.learn.training.samples import Samples
 from edgelora.model.datasets.dataset import load_classes, load_inputs, load_signal
 from edgelora.model.floatnet import layers as floatnet_layers
 from edgelora.model.floatnet import pretraining
-from edgelora.model.floatnet.epochs import MOTION_EPOCHS, SPEECH_EPOCHS
+from edgelora.model.floatnet.epochs import ENCODER_EPOCHS, MOTION_EPOCHS, NETWORKS, SPEECH_EPOCHS
 from edgelora.model.floatnet.files import load_net, save_net
 
 from . import console
@@ -53,7 +53,14 @@ def add_commands(add: Add) -> None:
     p.add_argument(
         "--epochs",
         type=whole(*LIMITS["epochs"]),
-        help=f"epochs of training ({MOTION_EPOCHS} for time series, {SPEECH_EPOCHS} for words)",
+        help=f"epochs of training ({MOTION_EPOCHS} for time series, {SPEECH_EPOCHS} for words, {ENCODER_EPOCHS} of an "
+        "encoder)",
+    )
+    p.add_argument(
+        "--network",
+        choices=NETWORKS,
+        default=NETWORKS[0],
+        help="what is trained; an encoder is a transformer (%(default)s)",
     )
     p.set_defaults(stopped="stopped; no network was written")
     p = add("quantize", cmd_quantize)
@@ -103,7 +110,7 @@ def cmd_pretrain(args: argparse.Namespace) -> None:
     part = data_part(args, args.data, "pretrain")
     args.output.parent.mkdir(parents=True, exist_ok=True)
     with console.progress("pretrain", args.json) as progress:
-        net = pretraining.pretrain(part, args.seed, args.epochs, progress)
+        net = pretraining.pretrain(part, args.seed, args.epochs, progress, network=args.network)
     save_net(net, args.output)
     with console.step("test", args.json):
         accuracy = floatnet_layers.accuracy(net, part.x, part.y)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ def pretrained_encoder(subject: int, seed: int, progress: Progress = no_progress
         return load_har(subject).pretrain if subject in HAR_SUBJECTS else load_har_people(HAR_SUBJECTS)
 
     name = f"encoder-{subject if subject in HAR_SUBJECTS else 'all'}"
-    return pretrained(name, load, seed, progress, cache, pretraining.pretrain_encoder)
+    return pretrained(name, load, seed, progress, cache, partial(pretraining.pretrain, network="encoder"))
 
 
 def pretrained_language(seed: int, progress: Progress = no_progress, cache: Path = CACHE) -> FloatNet:

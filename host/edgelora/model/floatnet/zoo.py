@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgelora.base.errors import InputError
 from edgelora.core.formats.fixed_point import rotary_angles
+from edgelora.core.formats.limits import MAX_ATTENDED
 
 from . import deterministic_math
 from .attention import rotation
 from .functions import GELU, SILU
-from .layers import FloatNet, Layer, Shape, build, conv, dense, depthwise, mean, pointwise, project
+from .layers import FloatNet, Layer, Shape, build, conv, dense, depthwise, mean, output_shape, pointwise, project
 
 
 def har_net(input_shape: Shape, classes: int, seed: int, labels: list[str] | None = None) -> FloatNet:
@@ -69,17 +71,20 @@ def language_model(symbols: int, length: int, seed: int, sizes: Transformer = LA
 def encoder(
     input_shape: Shape, classes: int, seed: int, labels: list[str] | None = None, sizes: Transformer = ENCODER
 ) -> FloatNet:
-    """An untrained encoder of windows [1, time, channels]: a token every four samples, learned positions, LayerNorm,
-    GELU, the mean over tokens.
+    """An untrained encoder of windows [1, time, channels] or spectrograms [time, coefficients, 1]: a token every four
+    samples or frames, learned positions, LayerNorm, GELU, the mean over tokens.
 
     Source: A. Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021, arXiv:2010.11929.
     """
     rng = np.random.default_rng([seed, 1])
-    tokens = -(-input_shape[1] // 4)
-    blocks = _Blocks(sizes, tokens, llama=False)
-    token = blocks.add(conv(sizes.channels, (1, 8), (1, 4)), 0)
-    positions = deterministic_math.normal(rng, (1, tokens, sizes.channels), 0.02)
-    h = blocks.add(Layer("widen"), token, blocks.add(Layer("constant", weights=positions), 0))
+    height, width, _ = input_shape
+    token = conv(sizes.channels, (8, width), (4, width)) if height > 1 else conv(sizes.channels, (1, 8), (1, 4))
+    tokens = output_shape(token, input_shape)
+    if math.prod(tokens[:2]) > MAX_ATTENDED:
+        raise InputError(f"an encoder reads at most {4 * MAX_ATTENDED} samples or frames, these are {input_shape}")
+    positions = deterministic_math.normal(rng, tokens, 0.02)
+    blocks = _Blocks(sizes, math.prod(tokens[:2]), llama=False)
+    h = blocks.add(Layer("widen"), blocks.add(token, 0), blocks.add(Layer("constant", weights=positions), 0))
     blocks.add(dense(classes), blocks.add(mean(), blocks.run(h)))
     return _calm(build(input_shape, blocks.layers, seed, labels or []), sizes)
 
