@@ -139,7 +139,7 @@ def model_of(drawn: DrawnOp) -> QuantModel:
     builder.op(drawn.kind, end - 1 if drawn.source2 else end, end if drawn.source2 else None, drawn=drawn)
     if drawn.edges:
         _edge_sums(rng, builder.model.ops[-1])
-    builder.model.loss = "mean_squared_error"
+    builder.model.loss, builder.model.rounds = "mean_squared_error", drawn.seed % 2 == 1
     return builder.model
 
 

@@ -235,10 +235,10 @@ EDGELORA_HOT void edgelora_op_b_gradient(const edgelora_shape_t *g, uint32_t ran
 EDGELORA_HOT int32_t edgelora_op_requantize_backward(const edgelora_shape_t *g, int8_t *e,
     int32_t exponent, bool plain, const edgelora_simd_t *simd) {
     EDGELORA_ASSERT(g->traits & EDGELORA_SCALES);
-    bool norm = g->op->kind == EDGELORA_NORM;
-    return (plain || norm ? edgelora_requantize_backward_s8
-            : simd        ? simd->requantize_backward
-                          : edgelora_requantize_backward_packed_s8)(g, e, exponent);
+    bool norm = g->op->kind == EDGELORA_NORM; // packed kernels, and those in their scratch, lack it
+    return (runs_simd(simd, !norm) ? simd->requantize_backward
+            : plain || norm        ? edgelora_requantize_backward_s8
+                                   : edgelora_requantize_backward_packed_s8)(g, e, exponent);
 }
 
 EDGELORA_HOT int32_t edgelora_op_branch_backward(const edgelora_shape_t *g,
@@ -341,9 +341,8 @@ EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
 
 EDGELORA_HOT int32_t edgelora_op_error_add(int8_t *e, uint32_t count, int32_t exponent,
     const int8_t *more, int32_t more_exponent, bool rounds, const edgelora_simd_t *simd) {
-    return simd && simd->error_add && !rounds
-        ? simd->error_add(e, count, exponent, more, more_exponent)
-        : edgelora_error_add_s8(e, count, exponent, more, more_exponent, rounds);
+    return (simd && simd->error_add ? simd->error_add : edgelora_error_add_s8)(
+        e, count, exponent, more, more_exponent, rounds);
 }
 
 void edgelora_op_attend_next(

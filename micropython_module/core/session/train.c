@@ -99,7 +99,7 @@ EDGELORA_RAM static uint32_t op_backward(
         .carry = carry,
         .scratch = arena_at(s, s->scratch),
         .packed = op_state_has(l, EDGELORA_OP_PACKED_BACKWARD),
-        .simd = g.rounds ? 0 : edgelora_simd_kernels(s->simd),
+        .simd = edgelora_simd_kernels(s->simd),
         .work = simd_work(s)};
     if (!some && !carries(s, l)) { // all contributions cancel out
         return 0;

@@ -44,7 +44,6 @@ static inline lanes_t lanes_of_s8(const int8_t *v) {
 #define lanes_min _mm256_min_epi32
 #define lanes_max _mm256_max_epi32
 #define lanes_or _mm256_or_si256
-#define lanes_abs _mm256_abs_epi32
 
 static inline lanes_t lanes_shift_left(lanes_t v, int32_t n) {
     return _mm256_sll_epi32(v, _mm_cvtsi32_si128(n));
@@ -92,6 +91,14 @@ static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
     return _mm256_sra_epi32(
         _mm256_add_epi32(v, _mm256_and_si256(_mm256_srai_epi32(v, 31), mask)), count);
 }
+
+// (|v| + offset) >> n, n in 0..31
+static inline lanes_t lanes_magnitude(lanes_t v, lanes_t offset, int32_t n) {
+    return _mm256_srl_epi32(_mm256_add_epi32(_mm256_abs_epi32(v), offset), _mm_cvtsi32_si128(n));
+}
+
+// v with the sign of another one, which is 0 only where v is
+#define lanes_signed _mm256_sign_epi32
 
 // Stores the lowest byte of each lane.
 static inline void lanes_store_s8(int8_t *to, lanes_t v) {

@@ -645,57 +645,83 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
 
 // Backward
 
+// How values become those of an int8 block: magnitudes plus an offset, shifted.
+typedef struct {
+    int32_t shift;
+    bool rounds;
+    lanes_t offset[2]; // of values from an even place on, and from an odd one
+} cut_t;
+
+static inline cut_t cut_of(int32_t shift, bool rounds) {
+    int32_t offset[WIDTH + 1] = {0};
+    for (uint32_t i = 0; rounds && i <= WIDTH; ++i) {
+        offset[i] = (int32_t)edgelora_block_offset(i, shift, 0);
+    }
+    return (cut_t){shift, rounds, {lanes_load(offset), lanes_load(offset + 1)}};
+}
+
 // An int8 block (SPEC.md: block) whose positions are written in any order.
 typedef struct {
     int8_t *q;
     uint32_t size;
+    bool rounds, begun;
     int32_t shift;
-    bool begun;
 } block_t;
 
-// trunc_shift; |v| <= 127
-static void trunc_bytes(int8_t *v, uint32_t count, int32_t n) {
-    if (n > 6) {
+// Like edgelora_block_shift.
+static void shift_bytes(int8_t *v, uint32_t count, int32_t n, int32_t before, bool rounds) {
+    if (n > 8) { // 127 and two thirds of a step are less than a step
         __builtin_memset(v, 0, count);
         return;
     }
-    const int16_t mask = (int16_t)((1 << n) - 1);
+    const int16_t even = (int16_t)(rounds ? edgelora_block_offset(0, n, before) : 0),
+                  odd = (int16_t)(rounds ? edgelora_block_offset(1, n, before) : 0);
     for (uint32_t i = 0; i < count; ++i) {
-        int16_t value = v[i];
-        v[i] = (int8_t)((int16_t)(value + (value < 0 ? mask : 0)) >> n);
+        int16_t value = v[i], magnitude = (int16_t)(value < 0 ? -value : value);
+        magnitude = (int16_t)((int16_t)(magnitude + (i & 1 ? odd : even)) >> n);
+        v[i] = (int8_t)(value < 0 ? -magnitude : magnitude);
     }
 }
 
-// Writes acc [n, LANES]: `lanes` values each from q + first + step * place on.
-static void block_put(block_t *b, const int32_t *acc, uint32_t n, const uint32_t *places,
-    uint32_t step, uint32_t first, uint32_t lanes) {
-    lanes_t magnitudes = lanes_of(0);
-    for (uint32_t i = 0; i < n * LANES; i += WIDTH) {
-        magnitudes = lanes_or(magnitudes, lanes_abs(lanes_load(acc + i)));
-    }
-    int32_t magnitude[WIDTH];
-    lanes_store(magnitude, magnitudes);
-    uint32_t bits = 0;
-    for (uint32_t i = 0; i < WIDTH; ++i) {
-        bits |= (uint32_t)magnitude[i];
-    }
-    int32_t shift = bit_length(bits) - 7;
-    if (!b->begun) {
-        __builtin_memset(
-            b->q, 0, b->size); // values not yet written are shifted together with the others
-        b->begun = true;
-    }
-    if (shift > b->shift) {
-        trunc_bytes(b->q, b->size, shift - b->shift);
-        b->shift = shift;
-    }
+// Writes acc [n, LANES]: `lanes` values each from q + first + step * place on; the others are 0.
+// Returns the OR of their magnitudes.
+static uint32_t block_store(const block_t *b, const int32_t *acc, uint32_t n,
+    const uint32_t *places, uint32_t step, uint32_t first, uint32_t lanes) {
+    const cut_t cut = cut_of(b->shift, b->rounds);
+    lanes_t all = lanes_of(0);
     for (uint32_t p = 0; p < n; ++p, acc += LANES) {
-        int8_t some[LANES], *y = b->q + places[p] * step + first, *to = lanes == LANES ? y : some;
+        uint32_t at = places[p] * step + first;
+        int8_t some[LANES], *y = b->q + at, *to = lanes == LANES ? y : some;
         for (uint32_t l = 0; l < LANES; l += WIDTH) {
-            lanes_store_s8(to + l, lanes_trunc_shift(lanes_load(acc + l), b->shift));
+            lanes_t v = lanes_load(acc + l),
+                    magnitude = lanes_magnitude(v, cut.offset[at & 1], cut.shift);
+            all = lanes_or(all, magnitude);
+            lanes_store_s8(to + l, lanes_signed(magnitude, v));
         }
         if (lanes < LANES) {
             copy_run(y, some, lanes);
+        }
+    }
+    int32_t each[WIDTH];
+    lanes_store(each, all);
+    uint32_t bits = 0;
+    for (uint32_t i = 0; i < WIDTH; ++i) {
+        bits |= (uint32_t)each[i];
+    }
+    return bits;
+}
+
+static void block_put(block_t *b, const int32_t *acc, uint32_t n, const uint32_t *places,
+    uint32_t step, uint32_t first, uint32_t lanes) {
+    if (!b->begun) { // values not yet written are shifted together with the others
+        __builtin_memset(b->q, 0, b->size);
+        b->begun = true;
+    }
+    for (int32_t more = 1; more;) {
+        more = edgelora_block_more(block_store(b, acc, n, places, step, first, lanes));
+        if (more) {
+            shift_bytes(b->q, b->size, more, b->shift, b->rounds);
+            b->shift += more;
         }
     }
 }
@@ -707,7 +733,7 @@ static bool branch_backward(const edgelora_shape_t *g, const edgelora_branch_t *
         return false;
     }
     work_t *w = error->work;
-    block_t block = {t_error, g->positions * rank, 0, false};
+    block_t block = {t_error, g->positions * rank, g->rounds, false, 0};
     for (uint32_t p = 0; p < g->positions; p += most) {
         uint32_t n = lesser(g->positions - p, most);
         for (uint32_t k = 0; k < n; ++k) {
@@ -962,7 +988,7 @@ static bool matrix_backward(const edgelora_shape_t *g, const edgelora_branch_t *
     int32_t top = rank && branch_exponent > error->exponent ? branch_exponent : error->exponent;
     joint_t j = {
         g, branch, error, top - error->exponent, top - branch_exponent,
-        {dx, (uint32_t)g->in_h * g->in_w * g->in_c, 0, false}};
+        {dx, (uint32_t)g->in_h * g->in_w * g->in_c, g->rounds, false, 0}};
     work_t *w = error->work;
     if (dense) {
         int8_t *end = w->rows;
@@ -1285,7 +1311,7 @@ static bool depthwise_backward(
         p.tap_y[t] = t / g->kernel_w * op->dilation_h;
         p.tap_x[t] = t % g->kernel_w * op->dilation_w;
     }
-    block_t block = {dx, (uint32_t)g->in_h * g->in_w * g->in_c, 0, false};
+    block_t block = {dx, (uint32_t)g->in_h * g->in_w * g->in_c, g->rounds, false, 0};
 #ifdef OWN_DEPTHWISE
     if (has_strips(&p, g)) {
         strips_backward(&p, g->weights, &block, error->work);
@@ -1477,16 +1503,17 @@ static void add_forward(const edgelora_shape_t *g, const int8_t *x, const int8_t
 }
 
 // Like edgelora_error_add_s8.
-static int32_t error_add(
-    int8_t *e, uint32_t count, int32_t exponent, const int8_t *more, int32_t more_exponent) {
+static int32_t error_add(int8_t *e, uint32_t count, int32_t exponent, const int8_t *more,
+    int32_t more_exponent, bool rounds) {
     int32_t top = exponent > more_exponent ? exponent : more_exponent, shift = top - exponent,
             more_shift = top - more_exponent;
     shift = shift < 7 ? shift : 7; // |e| <= 127
     more_shift = more_shift < 7 ? more_shift : 7;
     const int16_t mask = (int16_t)((1 << shift) - 1), more_mask = (int16_t)((1 << more_shift) - 1);
-    uint32_t n = 0;
+    int32_t n = 0;
     for (uint32_t pass = 0; pass < 2; ++pass) { // first the magnitude, then the values
-        int16_t bits = 0, half = (int16_t)((1 << n) - 1);
+        int16_t bits = 0, even = (int16_t)(rounds ? edgelora_block_offset(0, n, 0) : 0),
+                odd = (int16_t)(rounds ? edgelora_block_offset(1, n, 0) : 0);
         for (uint32_t i = 0; !pass && i < count; ++i) {
             int16_t a = e[i], b = more[i];
             int16_t v = (int16_t)(((int16_t)(a + (a < 0 ? mask : 0)) >> shift) +
@@ -1497,24 +1524,38 @@ static int32_t error_add(
             int16_t a = e[i], b = more[i];
             int16_t v = (int16_t)(((int16_t)(a + (a < 0 ? mask : 0)) >> shift) +
                 ((int16_t)(b + (b < 0 ? more_mask : 0)) >> more_shift));
-            e[i] = (int8_t)((int16_t)(v + (v < 0 ? half : 0)) >> n);
+            int16_t magnitude = (int16_t)((v < 0 ? -v : v) + (i & 1 ? odd : even));
+            magnitude = (int16_t)(magnitude >> n);
+            e[i] = (int8_t)(v < 0 ? -magnitude : magnitude);
         }
         n = pass ? n : bits > 127; // |v| <= 254
     }
-    return top + (int32_t)n;
+    return top + n;
 }
 
-// dx = trunc_shift(e * m, n), rows of `count`; |m| < 2^15.
+// dx = e * m as values of a block, from an even place on; |m| < 2^15.
 static void scale_errors(
-    int8_t *dx, const int8_t *e, const int32_t *m, uint32_t count, int32_t n, int32_t mask) {
+    int8_t *dx, const int8_t *e, const int32_t *m, uint32_t count, const cut_t *cut) {
     uint32_t i = 0;
     for (; i + WIDTH <= count; i += WIDTH) {
-        lanes_store_s8(
-            dx + i, lanes_trunc_shift(lanes_mul(lanes_of_s8(e + i), lanes_load(m + i)), n));
+        lanes_t v = lanes_mul(lanes_of_s8(e + i), lanes_load(m + i));
+        lanes_t magnitude = lanes_magnitude(v, cut->offset[0], cut->shift);
+        lanes_store_s8(dx + i, lanes_signed(magnitude, v));
     }
     for (; i < count; ++i) {
-        dx[i] = (int8_t)trunc_mask(e[i] * m[i], n, mask);
+        int32_t v = e[i] * m[i];
+        dx[i] = with_sign(edgelora_block_magnitude(v, cut->shift, i, cut->rounds), v);
     }
+}
+
+// The cut of values whose largest magnitudes at even and at odd places these are.
+static cut_t cut_of_largest(const uint32_t largest[2], bool rounds) {
+    int32_t n = 0;
+    while (edgelora_block_magnitude((int32_t)largest[0], n, 0, rounds) > 127 ||
+        edgelora_block_magnitude((int32_t)largest[1], n, 1, rounds) > 127) {
+        ++n;
+    }
+    return cut_of(n, rounds);
 }
 
 // most = max(most, |e|); |e| <= 127
@@ -1525,25 +1566,32 @@ static void most_of(uint8_t *most, const int8_t *e, uint32_t count) {
     }
 }
 
+// largest: of products at even and at odd places. most: of magnitudes, from an even place on
+static void largest_of(uint32_t largest[2], const uint8_t *most, const int32_t *m, uint32_t count) {
+    for (uint32_t k = 0; k < count; ++k) {
+        uint32_t magnitude = most[k] * abs_u32(m[k]);
+        largest[k & 1] = magnitude > largest[k & 1] ? magnitude : largest[k & 1];
+    }
+}
+
 static int32_t add_backward(
     const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
     enum { PART = 256 };
     int32_t factor = ((g->multiplier[k] >> 16) * (g->multiplier[2] >> 16)) >> 15, m[PART];
-    uint32_t count = g->positions * g->out_c, magnitude = 0;
+    uint32_t count = g->positions * g->out_c, largest[2] = {0, 0};
     uint8_t most[PART] = {0};
     for (uint32_t i = 0; i < count; i += PART) {
         most_of(most, error->e + i, lesser(count - i, PART));
     }
     for (uint32_t i = 0; i < PART; ++i) {
         m[i] = factor;
-        magnitude = most[i] > magnitude ? most[i] : magnitude;
     }
-    int32_t n = bit_length(magnitude * abs_u32(factor)) - 7;
-    n = n < 0 ? 0 : n;
+    largest_of(largest, most, m, PART);
+    const cut_t cut = cut_of_largest(largest, g->rounds);
     for (uint32_t i = 0; i < count; i += PART) {
-        scale_errors(dx + i, error->e + i, m, lesser(count - i, PART), n, shift_mask(n));
+        scale_errors(dx + i, error->e + i, m, lesser(count - i, PART), &cut);
     }
-    return error->exponent - 15 + 20 + g->shift[k] + g->shift[2] + n;
+    return error->exponent - 15 + 20 + g->shift[k] + g->shift[2] + cut.shift;
 }
 
 static void mask_of(const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask) {
@@ -1580,42 +1628,46 @@ static void mask_backward(int8_t *e, uint32_t count, const uint8_t *mask) {
     }
 }
 
+// What errors at places [from, from + count) of a row are multiplied by: a norm's gains, or output
+// multipliers relative to 2^top.
+static void factors(
+    int32_t *m, const edgelora_shape_t *g, int32_t top, uint32_t from, uint32_t count) {
+    for (uint32_t k = 0; k < count; ++k) {
+        uint32_t c = (from + k) % g->out_c, at = g->traits & EDGELORA_HAS_WEIGHTS ? c : 0;
+        int32_t right = 16 + top - g->shift[at];
+        m[k] = g->op->kind == EDGELORA_NORM ? g->taps[c]
+            : right > 31                    ? 0
+                                            : g->multiplier[at] >> right;
+    }
+}
+
 static int32_t requantize_backward(const edgelora_shape_t *g, int8_t *e, int32_t exponent) {
     enum { PART = 256 };
-    uint32_t channels = g->out_c, positions = g->positions,
-             multipliers = g->traits & EDGELORA_HAS_WEIGHTS ? channels : 1, bits = 0;
-    int32_t n = 0, top = -128;
+    // a row of an odd number of channels lies at an even place once, at an odd one next
+    uint32_t row = g->out_c & 1 ? 2u * g->out_c : g->out_c, size = g->positions * g->out_c,
+             multipliers = g->traits & EDGELORA_HAS_WEIGHTS ? g->out_c : 1, largest[2] = {0, 0};
+    int32_t top = -128, m[PART];
     for (uint32_t k = 0; k < multipliers; ++k) {
         top = g->shift[k] > top ? g->shift[k] : top;
     }
-    for (int pass = 0; pass < 2; ++pass) { // first the magnitude, then the values
-        for (uint32_t c = 0; c < channels; c += PART) {
-            uint32_t count = lesser(channels - c, PART);
-            int32_t m[PART];
-            for (uint32_t k = 0; k < count; ++k) {
-                uint32_t at = multipliers > 1 ? c + k : 0;
-                int right = 16 + top - g->shift[at];
-                m[k] = right > 31 ? 0 : g->multiplier[at] >> right;
-            }
-            int8_t *row = e + c;
-            uint8_t most[PART] = {0};
-            for (uint32_t p = 0; p < positions; ++p, row += channels) {
-                if (pass) {
-                    scale_errors(row, row, m, count, n, shift_mask(n));
-                } else {
-                    most_of(most, row, count);
-                }
-            }
-            for (uint32_t k = 0; !pass && k < count; ++k) {
-                bits |= most[k] * abs_u32(m[k]);
-            }
+    for (uint32_t c = 0; c < row; c += PART) {
+        uint32_t count = lesser(row - c, PART);
+        uint8_t most[PART] = {0};
+        for (uint32_t i = c; i < size; i += row) {
+            most_of(most, e + i, lesser(size - i, count));
         }
-        if (!pass) {
-            n = bit_length(bits) - 7;
-            n = n < 0 ? 0 : n;
+        factors(m, g, top, c, count);
+        largest_of(largest, most, m, count);
+    }
+    const cut_t cut = cut_of_largest(largest, g->rounds);
+    for (uint32_t c = 0; c < row; c += PART) {
+        uint32_t count = lesser(row - c, PART);
+        factors(m, g, top, c, count);
+        for (uint32_t i = c; i < size; i += row) {
+            scale_errors(e + i, e + i, m, lesser(size - i, count), &cut);
         }
     }
-    return exponent + top - 15 + n;
+    return exponent + cut.shift + (g->op->kind == EDGELORA_NORM ? -top - 11 : top - 15);
 }
 
 #ifndef NO_POOLS

@@ -60,10 +60,6 @@ LANES_OF_TWO(lanes_max, vmaxq_s32)
 LANES_OF_TWO(lanes_or, vorrq_s32)
 LANES_OF_TWO(lanes_high_mul, vqrdmulhq_s32) // rounding_high_mul
 
-static inline lanes_t lanes_abs(lanes_t v) {
-    return vabsq_s32(v);
-}
-
 static inline lanes_t lanes_shift_left(lanes_t v, int32_t n) {
     return vshlq_r_s32(v, n);
 }
@@ -100,6 +96,18 @@ static inline lanes_t lanes_requantize(
 static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
     lanes_t more = vandq_s32(vshrq_n_s32(v, 31), vdupq_n_s32((int32_t)((1u << n) - 1)));
     return vshlq_r_s32(vaddq_s32(v, more), -n);
+}
+
+// (|v| + offset) >> n, n in 0..31
+static inline lanes_t lanes_magnitude(lanes_t v, lanes_t offset, int32_t n) {
+    uint32x4_t m = vreinterpretq_u32_s32(vaddq_s32(vabsq_s32(v), offset));
+    return vreinterpretq_s32_u32(vshlq_r_u32(m, -n));
+}
+
+// v with the sign of another one
+static inline lanes_t lanes_signed(lanes_t v, lanes_t of) {
+    lanes_t sign = vshrq_n_s32(of, 31);
+    return vsubq_s32(veorq_s32(v, sign), sign);
 }
 
 // Stores the lowest byte of each lane.

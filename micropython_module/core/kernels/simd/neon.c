@@ -51,10 +51,6 @@ LANES_OF_TWO(lanes_max, vmaxq_s32)
 LANES_OF_TWO(lanes_or, vorrq_s32)
 LANES_OF_TWO(lanes_high_mul, vqrdmulhq_s32) // rounding_high_mul
 
-static inline lanes_t lanes_abs(lanes_t v) {
-    return (lanes_t){{vabsq_s32(v.val[0]), vabsq_s32(v.val[1])}};
-}
-
 static inline lanes_t lanes_shift_left(lanes_t v, int32_t n) {
     int32x4_t count = vdupq_n_s32(n);
     return (lanes_t){{vshlq_s32(v.val[0], count), vshlq_s32(v.val[1], count)}};
@@ -98,6 +94,22 @@ static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
     }
     return v;
 }
+
+// (|v| + offset) >> n, n in 0..31
+static inline lanes_t lanes_magnitude(lanes_t v, lanes_t offset, int32_t n) {
+    for (int k = 0; k < 2; ++k) {
+        uint32x4_t m = vreinterpretq_u32_s32(vaddq_s32(vabsq_s32(v.val[k]), offset.val[k]));
+        v.val[k] = vreinterpretq_s32_u32(vshlq_u32(m, vdupq_n_s32(-n)));
+    }
+    return v;
+}
+
+static inline int32x4_t four_signed(int32x4_t v, int32x4_t of) {
+    int32x4_t sign = vshrq_n_s32(of, 31);
+    return vsubq_s32(veorq_s32(v, sign), sign);
+}
+
+LANES_OF_TWO(lanes_signed, four_signed) // v with the sign of another one
 
 // Stores the lowest byte of each lane.
 static inline void lanes_store_s8(int8_t *to, lanes_t v) {

@@ -351,7 +351,7 @@ static bool s3_branch_backward(const edgelora_shape_t *g, const edgelora_branch_
     }
     e.copies = in_place ? 0 : take_part(&room, most * e.step);
     int32_t *acc = take_part(&room, most * 4 * rank);
-    edgelora_block_t block = {t_error, 0, 0, false};
+    edgelora_block_t block = {t_error, 0, 0, g->rounds};
     for (uint32_t p = 0, count; p < g->positions; p += count) {
         count = at_most(g->positions - p, most);
         pie_dots_t dots = {
@@ -443,7 +443,8 @@ static bool s3_matrix_backward(const edgelora_shape_t *g, const edgelora_branch_
                   rank ? take_part(&room, 4 * PIE_LANES * most) : 0};
     int32_t t_exponent = error->t_exponent + branch->branch_shift - branch->t_shift,
             top = rank && t_exponent > error->exponent ? t_exponent : error->exponent;
-    edgelora_columns_t block = {.q = dx, .step = g->in_c, .row = positions * g->in_c};
+    edgelora_columns_t block = {
+        .q = dx, .step = g->in_c, .row = positions * g->in_c, .rounds = g->rounds};
     edgelora_cursor_t at = {0, 0, positions};
     for (uint32_t count; at.x < positions; at.x += count) {
         count = at_most(positions - at.x, most);
@@ -777,7 +778,8 @@ static bool s3_depthwise_backward(
         return false;
     }
     const uint8_t *end = g->weights + TAPS * g->out_c, *last = end - g->out_c;
-    edgelora_columns_t block = {.q = dx, .step = g->in_c, .row = (uint32_t)g->in_w * g->in_c};
+    edgelora_columns_t block = {
+        .q = dx, .step = g->in_c, .row = (uint32_t)g->in_w * g->in_c, .rounds = g->rounds};
     for (uint32_t y = 0; y < p.out_h; y += l.rows) {
         uint32_t rows = at_most(p.out_h - y, l.rows);
         for (uint32_t x = 0; x < p.out_w; x += l.columns) {

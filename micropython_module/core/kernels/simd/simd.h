@@ -13,6 +13,7 @@
 #define EDGELORA_SIMD_H
 
 #include "kernels/operands.h"
+#include "training/block.h"
 
 #if defined(__ARM_FEATURE_MVE) // Cortex-M55, M85: a board has chosen them by its compiler's options
 #define EDGELORA_HELIUM
@@ -58,8 +59,8 @@ typedef struct edgelora_simd {
         const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx, int32_t *exponent);
     int32_t (*add_backward)(
         const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx);
-    int32_t (*error_add)(
-        int8_t *e, uint32_t count, int32_t exponent, const int8_t *more, int32_t more_exponent);
+    int32_t (*error_add)(int8_t *e, uint32_t count, int32_t exponent, const int8_t *more,
+        int32_t more_exponent, bool rounds);
 } edgelora_simd_t;
 
 // The level of kernels that this processor supports; 0: none. It queries the processor, which is

@@ -56,7 +56,6 @@ static inline lanes_t lanes_of_s8(const int8_t *v) {
 #define lanes_min _mm512_min_epi32
 #define lanes_max _mm512_max_epi32
 #define lanes_or _mm512_or_si512
-#define lanes_abs _mm512_abs_epi32
 
 static inline lanes_t lanes_shift_left(lanes_t v, int32_t n) {
     return _mm512_sll_epi32(v, _mm_cvtsi32_si128(n));
@@ -135,6 +134,17 @@ static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
     lanes_t mask = _mm512_set1_epi32((int32_t)((1u << n) - 1));
     return _mm512_sra_epi32(_mm512_add_epi32(v, _mm512_and_si512(_mm512_srai_epi32(v, 31), mask)),
         _mm_cvtsi32_si128(n));
+}
+
+// (|v| + offset) >> n, n in 0..31
+static inline lanes_t lanes_magnitude(lanes_t v, lanes_t offset, int32_t n) {
+    return _mm512_srl_epi32(_mm512_add_epi32(_mm512_abs_epi32(v), offset), _mm_cvtsi32_si128(n));
+}
+
+// v with the sign of another one
+static inline lanes_t lanes_signed(lanes_t v, lanes_t of) {
+    __mmask16 below = _mm512_cmplt_epi32_mask(of, _mm512_setzero_si512());
+    return _mm512_mask_sub_epi32(v, below, _mm512_setzero_si512(), v);
 }
 
 // Stores the lowest byte of each lane.

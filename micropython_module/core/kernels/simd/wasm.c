@@ -69,14 +69,11 @@ LANES_OF_TWO(lanes_min, wasm_i32x4_min)
 LANES_OF_TWO(lanes_max, wasm_i32x4_max)
 LANES_OF_TWO(lanes_or, wasm_v128_or)
 LANES_OF_TWO(lanes_and, wasm_v128_and)
+LANES_OF_TWO(lanes_xor, wasm_v128_xor)
 LANES_OF_TWO(lanes_above, wasm_i32x4_gt)      // -1 or 0
 LANES_OF_TWO(lanes_high_mul, four_high_mul)   // rounding_high_mul
 LANES_SHIFTED(lanes_shift_left, wasm_i32x4_shl)
 LANES_SHIFTED(lanes_shift_right, wasm_i32x4_shr)
-
-static inline lanes_t lanes_abs(lanes_t v) {
-    return (lanes_t){wasm_i32x4_abs(v.low), wasm_i32x4_abs(v.high)};
-}
 
 // round_divide, n in 0..31 and the same in all lanes
 static inline lanes_t lanes_round_divide(lanes_t v, lanes_t n) {
@@ -111,6 +108,18 @@ static inline lanes_t lanes_requantize(
 static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
     lanes_t mask = lanes_of((int32_t)((1u << n) - 1)), sign = lanes_shift_right(v, 31);
     return lanes_shift_right(lanes_add(v, lanes_and(sign, mask)), n);
+}
+
+// (|v| + offset) >> n, n in 0..31
+static inline lanes_t lanes_magnitude(lanes_t v, lanes_t offset, int32_t n) {
+    v = lanes_add((lanes_t){wasm_i32x4_abs(v.low), wasm_i32x4_abs(v.high)}, offset);
+    return (lanes_t){wasm_u32x4_shr(v.low, (uint32_t)n), wasm_u32x4_shr(v.high, (uint32_t)n)};
+}
+
+// v with the sign of another one
+static inline lanes_t lanes_signed(lanes_t v, lanes_t of) {
+    lanes_t sign = lanes_shift_right(of, 31);
+    return lanes_sub(lanes_xor(v, sign), sign);
 }
 
 // Stores the lowest byte of each lane.
