@@ -177,8 +177,8 @@ def with_another_reader(model: QuantModel) -> None:
 
 RANGES = [  # kind, array, place, least, most
     ("norm", "multiplier", 0, 1, 2**31 - 1),
-    ("norm", "shift", 0, -10, 19),
-    ("norm", "bias", -1, -(2**29), 2**29),
+    ("norm", "shift", 0, -10, 17),
+    ("norm", "bias", -1, -(2**27), 2**27),
     ("norm", "gain", -1, -32767, 32767),
     ("rotate", "angles", -1, -32767, 32767),
     ("attend", "multiplier", 0, 1, 65535),

@@ -455,8 +455,8 @@ def bits(v: int) -> int:
     return int(v).bit_length()
 
 
-def normalized(op: Op, x: Ints) -> tuple[Ints, Ints, Ints]:
-    """r [rows, 1], k / 2 [rows, 1] and the normalized rows in Q11."""
+def normalized(op: Op, x: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """r, k / 2 and F, each [rows, 1], and the normalized rows with fractions of F bits."""
     d, rows, found = x.shape[1], [], []
     for row in x:
         total = int(row.sum()) if op.centred else 0
@@ -468,17 +468,21 @@ def normalized(op: Op, x: Ints) -> tuple[Ints, Ints, Ints]:
         r = 2**31 // math.isqrt(scaled)
         c = d * row - total
         p = max(0, bits(np.abs(int32(c)).max()) - 15)
-        size, by = np.abs(round_shift(c, p)) * r, 20 - k // 2 - p
+        size, whole = np.abs(round_shift(c, p)) * r, 31 - k // 2 - p
+        fraction = next((f for f in (13, 12) if size.max() >> whole - f < 2**15), 11)
+        by = whole - fraction
         assert by > 0 and size.max() + 2 ** (by - 1) < 2**32
         rows.append(np.clip(np.sign(c) * ((size + 2 ** (by - 1)) >> by), -(2**15), 2**15 - 1))
-        found.append((r, k // 2))
-    r, half = np.array(found).T[..., None]
-    return r, half, np.stack(rows)
+        found.append((r, k // 2, fraction))
+    r, half, fractions = np.array(found).T[..., None]
+    return r, half, fractions, np.stack(rows)
 
 
 def norm_forward(model: QuantModel, op: Op, x: Ints) -> Ints:
-    xh = normalized(op, x)[2]
-    y = round_shift(int32(xh * op.gain.astype(np.int64) + op.bias), int(op.shift[0]) + 11)
+    fraction, xh = normalized(op, x)[2:]
+    bias = op.bias.astype(np.int64) << fraction - 11
+    shift = int(op.shift[0]) + fraction
+    y = int32(int32(xh * op.gain.astype(np.int64) + bias) + (1 << shift - 1)) >> shift
     return np.clip(y + model.tensors[op.output].zero_point, -128, 127)
 
 
@@ -892,16 +896,18 @@ def pair_backward(model: QuantModel, op: Op, k: int, trace: Trace, e: Ints, x: i
 
 
 def norm_backward(model: QuantModel, op: Op, rows: Ints, e: Ints, x: int) -> Error:
-    r, half, xh = normalized(op, rows)
+    r, half, fraction, xh = normalized(op, rows)
     d = rows.shape[1]
-    a, x = block(e * op.gain.astype(np.int64), x - int(op.shift[0]) - 11, model.rounds)
-    m2 = trunc_shift(int32((a * xh).sum(axis=1, keepdims=True)), 11)
+    a, x = block(e * op.gain.astype(np.int64), x - int(op.shift[0]), model.rounds)
+    products = int32((a * xh).sum(axis=1, keepdims=True))
+    m2 = np.sign(products) * (np.abs(products) >> fraction)
     m1 = a.sum(axis=1, keepdims=True) if op.centred else 0
-    v = int32(int32((d * a - m1) * 2**11) - int32(xh * m2))
+    v = int32(int32(d * a - m1 << fraction) - int32(xh * m2))
     n = np.array([[max(0, bits(row.max()) - 15)] for row in np.abs(v)])
     w = int32(np.sign(v) * (np.abs(v) >> n) * r)
-    top = int((n + half).max())
-    by = np.minimum(top - n - half, 62)
+    size = n + half - fraction
+    top = int(size.max())
+    by = np.minimum(top - size, 62)
     return block(np.sign(w) * (np.abs(w) >> by), x + top - 31, model.rounds)
 
 

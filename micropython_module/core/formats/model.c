@@ -274,8 +274,8 @@ static bool embed_ok(const file_t *file, const edgelora_op_t *op, const edgelora
 static bool norm_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
     const edgelora_tensor_t *out) {
     return same_shape(in, out) && in_s16(file, op->weights, in->channels) &&
-        in_s32(file, op->bias, in->channels, -EDGELORA_MAX_CLASS_BIAS, EDGELORA_MAX_CLASS_BIAS) &&
-        in_s32(file, op->multiplier, 1, 1, INT32_MAX) && in_s8(file, op->shift, 1, -10, 19);
+        in_s32(file, op->bias, in->channels, -(1 << 27), 1 << 27) &&
+        in_s32(file, op->multiplier, 1, 1, INT32_MAX) && in_s8(file, op->shift, 1, -10, 17);
 }
 
 static bool rotate_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,

@@ -23,8 +23,8 @@ SOFTMAX_INTEGER_BITS = 5  # of the scaled difference to the maximum
 ROOT_SHIFT = 20  # of a reciprocal square root, before its scale
 SIGMOID_INTEGER_BITS = 4  # of the inputs of logistic and tanh
 INT32_MAX = 2**31 - 1
-NORM_SHIFTS = (-10, 19)  # least and most of e
-NORM_BIAS = 1 << 29  # most of abs(bias)
+NORM_SHIFTS = (-10, 17)  # least and most of e
+NORM_BIAS = 1 << 27  # most of abs(bias)
 ATTEND_MULTIPLIERS = ((1, 65535), (0, 32767), (0, 32767))  # least and most of M, m and K
 ATTEND_SHIFTS = ((0, 20), (-16, 15), (-64, 63))  # and of n, t and x
 # k and exp(-2^k) as Q31

@@ -17,6 +17,14 @@ static uint32_t root(uint32_t v) {
     return result;
 }
 
+// The most fraction bits, 11 to 13, with which the row's normalized values fit 16 bits: theirs are
+// within sqrt(256), most rows' within 4.
+static int8_t fraction_of(const edgelora_norm_row_t *row, int32_t most) {
+    uint32_t product = (uint32_t)round_shift(most, row->shift) * row->root; // <= 2^31
+    int32_t over = bit_length(product >> (18 - row->half - row->shift)) - 15;
+    return (int8_t)(over <= 0 ? 13 : over == 1 ? 12 : 11);
+}
+
 static edgelora_norm_row_t row_of(const edgelora_shape_t *g, const int16_t *x) {
     int32_t d = g->in_c, sum = 0; // |sum| <= 2^23
     uint64_t squares = 0;         // <= 2^38
@@ -45,38 +53,41 @@ static edgelora_norm_row_t row_of(const edgelora_shape_t *g, const int16_t *x) {
         most = c > most ? c : most;
     }
     int32_t shift = bit_length((uint32_t)most) - 15;
-    return (edgelora_norm_row_t){
+    edgelora_norm_row_t row = {
         .sum = sum,
         .root = 0x80000000u / root(v), // (2^15, 2^16]
         .half = (int8_t)half,
         .shift = (int8_t)(shift > 0 ? shift : 0)};
+    row.fraction = fraction_of(&row, most);
+    return row;
 }
 
-// The normalized value of x, Q11.
+// The normalized value of x, with the row's fraction.
 static int32_t normal(const edgelora_shape_t *g, const edgelora_norm_row_t *row, int32_t x) {
-    int32_t c = round_shift(g->in_c * x - row->sum, row->shift), n = 20 - row->half - row->shift;
+    int32_t c = round_shift(g->in_c * x - row->sum, row->shift),
+            n = 31 - row->fraction - row->half - row->shift; // >= 3
     uint32_t product = abs_u32(c) * row->root; // <= 2^31
-    uint32_t magnitude = n > 0 ? (product + (1u << (n - 1))) >> n : product << -n;
+    uint32_t magnitude = (product + (1u << (n - 1))) >> n;
     return clamp_s32(c < 0 ? -(int32_t)magnitude : (int32_t)magnitude, -32768, 32767);
 }
 
 EDGELORA_WARM void edgelora_norm_forward_s8(
     const edgelora_shape_t *g, const int16_t *x, int8_t *y) {
-    int shift = g->shift[0] + 11;
     for (uint32_t p = 0; p < g->positions; ++p, x += g->in_c) {
         edgelora_norm_row_t row = row_of(g, x);
+        int32_t unit = 1 << (row.fraction - 11), shift = g->shift[0] + row.fraction;
         for (uint32_t c = 0; c < g->in_c; ++c) { // the sum is below 2^31 with its rounding
-            int32_t v = normal(g, &row, x[c]) * g->taps[c] + g->bias[c];
+            int32_t v = normal(g, &row, x[c]) * g->taps[c] + g->bias[c] * unit;
             *y++ = (int8_t)clamp_s32(round_shift(v, shift) + g->zp_out, -128, 127);
         }
     }
 }
 
-// Q11 times the error of value c of a row: what its own error, less those of the row's mean and
-// size, comes to; |v| < 2^31
+// The error of value c of a row: what its own error, less those of the row's mean and size, comes
+// to, with the row's fraction; |v| < 2^31
 static int32_t row_error(const edgelora_shape_t *g, const edgelora_norm_row_t *row,
     const int16_t *x, const int8_t *a, uint32_t c) {
-    return (g->in_c * a[c] - row->mean) * 2048 - normal(g, row, x[c]) * row->size;
+    return (g->in_c * a[c] - row->mean) * (1 << row->fraction) - normal(g, row, x[c]) * row->size;
 }
 
 EDGELORA_WARM int32_t edgelora_norm_backward_s8(
@@ -94,7 +105,7 @@ EDGELORA_WARM int32_t edgelora_norm_backward_s8(
             products += a[c] * normal(g, &row, x[c]);
             sum += a[c];
         }
-        row.size = trunc_shift(products, 11);
+        row.size = trunc_shift(products, row.fraction);
         row.mean = g->op->flags & EDGELORA_CENTRED ? sum : 0;
         uint32_t bits = 0;
         for (uint32_t c = 0; c < d; ++c) {
@@ -102,7 +113,8 @@ EDGELORA_WARM int32_t edgelora_norm_backward_s8(
         }
         int32_t cut = bit_length(bits) - 15;
         row.cut = (int8_t)(cut > 0 ? cut : 0);
-        top = row.cut + row.half > top ? row.cut + row.half : top;
+        int32_t size = row.cut + row.half - row.fraction;
+        top = size > top ? size : top;
         rows[p] = row;
     }
     edgelora_block_t block = {dx, 0, 0, g->rounds};
@@ -110,7 +122,7 @@ EDGELORA_WARM int32_t edgelora_norm_backward_s8(
     a = error->e;
     for (uint32_t p = 0; p < g->positions; ++p, x += d, a += d) {
         const edgelora_norm_row_t *row = &rows[p];
-        int32_t below = top - row->cut - row->half, v[EDGELORA_PIECE];
+        int32_t below = top - row->cut - row->half + row->fraction, v[EDGELORA_PIECE];
         for (uint32_t c = 0; c < d;) {
             uint32_t n = d - c < EDGELORA_PIECE ? d - c : EDGELORA_PIECE;
             for (uint32_t i = 0; i < n; ++i, ++c) { // |v| < 2^31

@@ -13,7 +13,7 @@ typedef struct {
     int8_t half;  // k / 2
     int8_t shift; // of the row's values, to 16 bits
     int8_t cut;   // of the row's errors, to 16 bits
-    int8_t unused;
+    int8_t fraction; // bits of the row's normalized values (SPEC.md: F)
 } edgelora_norm_row_t;
 
 #endif

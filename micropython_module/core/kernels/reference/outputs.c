@@ -75,5 +75,5 @@ int32_t edgelora_requantize_backward_s8(const edgelora_shape_t *g, int8_t *e, in
         int32_t v = e[i] * factor_of(g, i, multipliers, top);
         e[i] = with_sign(edgelora_block_magnitude(v, n, i, g->rounds), v);
     }
-    return exponent + n + (gains ? -top - 11 : top - 15);
+    return exponent + n + (gains ? -top : top - 15);
 }
