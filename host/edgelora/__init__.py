@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .base.errors import EdgeloraError as EdgeloraError
     from .learn.training.recipe import Recipe as Recipe
     from .model.importers.keras import from_keras as from_keras
+    from .model.importers.language_models import from_language_model as from_language_model
     from .model.importers.torch import from_torch as from_torch
 
     __version__: str
@@ -34,6 +35,7 @@ __all__ = [
     "confusion_matrix",
     "evaluate",
     "from_keras",
+    "from_language_model",
     "from_torch",
     "load",
     "merge",
@@ -48,6 +50,7 @@ _HOMES = {
     "EdgeloraError": "base.errors",
     "Recipe": "learn.training.recipe",
     "from_keras": "model.importers.keras",
+    "from_language_model": "model.importers.language_models",
     "from_torch": "model.importers.torch",
 }  # all others are of `api`
 

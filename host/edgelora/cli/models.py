@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from edgelora.base.errors import InputError
 from edgelora.base.streams import note, say
 from edgelora.board.profiles import BoardProfile, load_board
+from edgelora.core.formats import limits
 from edgelora.core.formats.elm import base_id, pack_model
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.formats.network import LOSSES, QuantModel
 from edgelora.core.formats.signal import Signal
-from edgelora.core.formats.wake_manifest import load_manifest, model_beside
+from edgelora.core.formats.wake_manifest import WakeManifest, load_manifest, model_beside
 from edgelora.core.front_ends import HEARD_AS, heard_as
 from edgelora.core.twin.binding import check_model
 from edgelora.learn.planning.choose import Budget, Candidate, Choice, choose
@@ -25,6 +26,7 @@ from edgelora.learn.training.base import Base, WorkflowError, load_base
 from edgelora.learn.training.recipe import LIMITS, MODES, Recipe
 from edgelora.learn.training.samples import Samples
 from edgelora.model.datasets.dataset import load_classes, load_inputs, load_signal
+from edgelora.model.datasets.text import WINDOW
 from edgelora.model.floatnet import layers as floatnet_layers
 from edgelora.model.floatnet import pretraining
 from edgelora.model.floatnet.epochs import ENCODER_EPOCHS, MOTION_EPOCHS, NETWORKS, SPEECH_EPOCHS
@@ -37,6 +39,7 @@ from .console import emit
 from .recipe_arguments import DATA_HELP, add_recipe, data_part, data_parts, labels, recipe_of
 
 if TYPE_CHECKING:
+    from edgelora.model.quantization.quantize import Quantized
     from edgelora.model.quantization.report import QuantReport
 
 
@@ -73,10 +76,16 @@ def add_commands(add: Add) -> None:
         "model",
         type=Path,
         help="an INT8 .tflite file; a wake word's manifest (.json) beside its .tflite; or a .keras or .h5 file, with "
-        "edgelora[keras]",
+        "edgelora[keras]; or a language model's folder with config.json and model.safetensors",
     )
     p.add_argument("-o", "--output", type=Path, default=Path("base.elm"), help="the INT8 model (%(default)s)")
     p.add_argument("--data", type=Path, help="a .npz with inputs x, real or int8, to calibrate adapters on (noise)")
+    p.add_argument("--text", type=Path, help="of a language model: a text like those that it will see, in UTF-8")
+    p.add_argument(
+        "--length",
+        type=whole(2, limits.MAX_ATTENDED),
+        help=f"of a language model: symbols that it sees at a time ({WINDOW})",
+    )
     p.add_argument("--labels", type=labels, default=[], help="class names A,B,..., or a file with one per line")
     p.add_argument("--loss", choices=LOSSES, help="training loss (derived from the network's last layer)")
     p.add_argument(
@@ -150,15 +159,26 @@ def cmd_quantize(args: argparse.Namespace) -> None:
 
 
 def cmd_import(args: argparse.Namespace) -> None:
-    """Converts a TensorFlow Lite or Keras model to a .elm.
+    """Converts a TensorFlow Lite, Keras or language model to a .elm.
 
     A .tflite file has to be INT8; the model computes what TensorFlow Lite Micro does, byte for byte. A .keras or .h5
     file is first quantized, calibrated on --data (classes y, if present, are for the report). Of a wake word's manifest
     (microWakeWord's .json, version 2), classes are "other" and the network's name, --front is firmware, and the
     manifest is written beside the .elm: boards take the decision rule from it.
+
+    A language model is a folder as Hugging Face's save_pretrained writes it, of a Llama-like or GPT-2-like model of up
+    to 1,024 symbols. It is quantized, calibrated on --text, of which every eighth window is kept to report bits a
+    symbol; the float network beside the .elm lets import-adapter find the modules of a LoRA by name:
+
+        edgelora import stories -o base.elm --text stories.txt
+        edgelora import-adapter base.elm my-lora -o mine.ela
     """
     from edgelora.model.importers.tflite import convert as tflite  # takes a while to import
 
+    if args.model.is_dir() or args.text or args.length:
+        made = _import_language_model(args)
+        made.save(args.output)
+        return _show_import(args, made.model, made.elm, made.report)
     quality = None
     x = load_inputs(args.data) if args.data else None
     signal = load_signal(args.data) if args.data else None
@@ -184,6 +204,19 @@ def cmd_import(args: argparse.Namespace) -> None:
     write_atomic(args.output, elm)
     if manifest and (there := args.output.with_suffix(".json")).resolve() != args.model.resolve():
         manifest.save(there)
+    _show_import(args, model, elm, quality, manifest, 0 if x is None else len(x))
+
+
+def _show_import(
+    args: argparse.Namespace,
+    model: QuantModel,
+    elm: bytes,
+    quality: QuantReport | None,
+    manifest: WakeManifest | None = None,
+    inputs: int = 0,
+) -> None:
+    from edgelora.model.importers.tflite import convert as tflite
+
     _note_logits(model)
     layers = tflite.layer_rows(elm, model)
     result = {
@@ -195,10 +228,10 @@ def cmd_import(args: argparse.Namespace) -> None:
         "loss": model.loss,
         "labels": model.labels,
         "input": asdict(model.input),
-        "signal": asdict(signal) if signal else None,
+        "signal": asdict(model.signal) if model.signal else None,
         "frames": model.reach,
         "manifest": manifest and manifest.as_json(),
-        "calibration_inputs": 0 if x is None else len(x),
+        "calibration_inputs": inputs,
         "layers": [asdict(row) for row in layers],
     } | ({"quality": asdict(quality)} if quality else {})
     if args.json:
@@ -218,6 +251,18 @@ def cmd_import(args: argparse.Namespace) -> None:
         say(f"{args.output.with_suffix('.json')}: {manifest.wake_word!r} is heard where {rule}")
     if quality:
         say(quality)
+
+
+def _import_language_model(args: argparse.Namespace) -> Quantized:
+    from edgelora.model.importers.language_models import from_language_model, read_text
+
+    if not args.model.is_dir() or not args.text or args.data or args.labels or args.loss or args.front:
+        raise InputError(
+            "a language model is a folder with config.json and model.safetensors, and needs --text, a file like what "
+            "it will see; --length is its only other option"
+        )
+    with console.step("quantize", args.json):
+        return from_language_model(args.model, read_text(args.model, args.text), args.length)
 
 
 def _check_wake_word(model: QuantModel, name: str) -> None:

@@ -79,9 +79,9 @@ def load_base_text() -> tuple[Dataset, Dataset]:
     return windows(train, WINDOW), windows(test, WINDOW - COUNTED)
 
 
-def windows(ids: Ids, hop: int) -> Dataset:
-    """Windows of a text, `hop` characters apart, each with the characters behind its own."""
-    starts = np.arange(0, len(ids) - WINDOW, hop)[:, None] + np.arange(WINDOW)
+def windows(ids: NDArray[np.integer], hop: int, length: int = WINDOW) -> Dataset:
+    """Windows of a text, `hop` symbols apart, each with the symbols behind its own."""
+    starts = np.arange(0, len(ids) - length, hop)[:, None] + np.arange(length)
     return Dataset(ids[starts].astype(np.float32)[:, None, :, None], ids[starts + 1].astype(np.int64))
 
 

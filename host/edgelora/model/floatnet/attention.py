@@ -25,9 +25,11 @@ def norm(x: Array, gain: Array, bias: Array | None, centred: bool, epsilon: floa
     return out if bias is None else np.asarray(out + bias)
 
 
-def norm_backward(x: Array, gain: Array, d_out: Array, centred: bool) -> tuple[Array, Array, Array]:
+def norm_backward(
+    x: Array, gain: Array, d_out: Array, centred: bool, epsilon: float = EPSILON
+) -> tuple[Array, Array, Array]:
     """Gradients (dx, d_gain, d_bias) of `norm`."""
-    unit, scale = _normalized(x, centred)
+    unit, scale = _normalized(x, centred, epsilon)
     part = d_out * gain
     dx = part - unit * (part * unit).mean(-1, keepdims=True)
     if centred:
@@ -36,7 +38,7 @@ def norm_backward(x: Array, gain: Array, d_out: Array, centred: bool) -> tuple[A
     return dx * scale, (d_out * unit).sum(axis=rows), d_out.sum(axis=rows)
 
 
-def _normalized(x: Array, centred: bool, epsilon: float = EPSILON) -> tuple[Array, Array]:
+def _normalized(x: Array, centred: bool, epsilon: float) -> tuple[Array, Array]:
     """Rows of mean square 1, and what they were multiplied by, [..., 1]."""
     if centred:
         x = x - x.mean(-1, keepdims=True)

@@ -68,6 +68,8 @@ def _arrays_of(layer: Layer) -> dict[str, NDArray[Any]]:
         arrays["name"] = np.array(layer.name)
     if layer.kind in ("attend", "norm"):
         arrays["heads"] = np.array([*layer.heads, layer.causal, layer.centred])
+    if layer.kind == "norm":
+        arrays["epsilon"] = np.array(layer.epsilon)
     if layer.shape is not None:
         arrays["shape"] = np.array(layer.shape)
     if layer.places is not None:
@@ -129,6 +131,8 @@ def _load_layer(arrays: dict[str, NDArray[Any]], i: int) -> Layer:
     if kind in ("attend", "norm"):
         queries, keys, causal, centred = (int(value) for value in arrays[f"{i}.heads"])
         layer.heads, layer.causal, layer.centred = (queries, keys), bool(causal), bool(centred)
+    if f"{i}.epsilon" in arrays:
+        layer.epsilon = _epsilon(arrays[f"{i}.epsilon"], i)
     if f"{i}.function" in arrays:
         layer.function = FUNCTIONS[str(arrays[f"{i}.function"])]
     elif kind == "lookup":
@@ -149,6 +153,13 @@ def _places(arrays: dict[str, NDArray[Any]], i: int) -> tuple[Places, tuple[int,
     if sorted((first, second, third)) != [0, 1, 2] or not (rows and columns and channels):
         raise InputError(f"layer {i}: its gather has axes {(first, second, third)}, or no positions")
     return (rows, columns, channels), (first, second, third)
+
+
+def _epsilon(stored: NDArray[Any], i: int) -> float:
+    epsilon = float(stored)
+    if not 0 < epsilon < 1:
+        raise InputError(f"layer {i}: its epsilon is {epsilon:g}, must be between 0 and 1")
+    return epsilon
 
 
 def _sides(stored: NDArray[Any], i: int) -> Sides:

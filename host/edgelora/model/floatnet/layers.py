@@ -67,6 +67,7 @@ class Layer:
     order: tuple[int, int, int] = (0, 1, 2)  # of a gather: the output's axes are these of the input
     gain: Array | None = None  # [out]: normalization that was folded in multiplied each channel's weights by it
     centred: bool = False  # of a norm: LayerNorm, else RMSNorm
+    epsilon: float = attention.EPSILON  # of a norm
     angles: Array | None = None  # of rotate: cosine and sine [rows, half, 2]
     heads: tuple[int, int] = (1, 1)  # of attend: of q, and of k and v
     causal: bool = False  # of attend: a row sees itself and the rows before it
@@ -363,7 +364,7 @@ def _constant(layer: Layer, x: Array) -> Array:
 
 def _norm(layer: Layer, x: Array) -> Array:
     assert layer.weights is not None
-    return attention.norm(x, layer.weights, layer.bias, layer.centred)
+    return attention.norm(x, layer.weights, layer.bias, layer.centred, layer.epsilon)
 
 
 def _rotate(layer: Layer, x: Array) -> Array:
@@ -532,7 +533,7 @@ def _constant_backward(
 
 def _norm_backward(layer: Layer, inputs: Sequence[Array], d_out: Array, _: bool) -> tuple[Sequence[Array], Gradients]:
     assert layer.weights is not None
-    dx, d_gain, d_bias = attention.norm_backward(inputs[0], layer.weights, d_out, layer.centred)
+    dx, d_gain, d_bias = attention.norm_backward(inputs[0], layer.weights, d_out, layer.centred, layer.epsilon)
     return [dx], (d_gain,) if layer.bias is None else (d_gain, d_bias)
 
 

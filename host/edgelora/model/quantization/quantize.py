@@ -41,7 +41,6 @@ from edgelora.core.formats.network import (
 )
 from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.floatnet import layers
-from edgelora.model.floatnet.attention import EPSILON
 from edgelora.model.floatnet.files import save_net
 from edgelora.model.floatnet.layers import ACTIVATIONS, Array, FloatNet, Layer, Shape, output_shape
 
@@ -167,12 +166,13 @@ def _quantized(
     model.rounds = _has_streams(net)
     logits, joined, streams, balanced = _logits(net), _joined(net), _streams(net), _balanced(net)
     peak = max((float(np.abs(activations[tensor]).max()) for tensor in streams), default=0.0)
+    epsilon = max((layer.epsilon for layer in net.layers if layer.kind == "norm"), default=0.0)
     for i, layer in enumerate(net.layers):
         sources = layers.sources(net, i)
         source = model.tensors[sources[0]]
         shape = output_shape(layer, *(model.tensors[tensor].shape for tensor in sources))
         if i + 1 in streams:
-            model.tensors.append(Tensor(shape, stream_scale(peak, shape[2], EPSILON), 0, wide=True))
+            model.tensors.append(Tensor(shape, stream_scale(peak, shape[2], epsilon), 0, wide=True))
         elif layer.kind in SAME_GRID_KINDS:
             model.tensors.append(replace(source, shape=shape))
         elif layer.kind == "softmax":
@@ -263,7 +263,7 @@ def _op(layer: Layer, sources: tuple[int, ...], output: int, source: Tensor, tar
     if layer.kind == "embed" and layer.weights is not None:
         set_embedding(op, layer.weights, target)
     if layer.kind == "norm" and layer.weights is not None:
-        set_norm(op, source, target, layer.weights, layer.bias, EPSILON)
+        set_norm(op, source, target, layer.weights, layer.bias, layer.epsilon)
     if layer.angles is not None:
         set_angles(op, np.arctan2(layer.angles[..., 1], layer.angles[..., 0]))
     if layer.kind in WEIGHT_KINDS and layer.weights is not None and layer.bias is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin.session import Session
 from edgelora.model.floatnet import layers as floatnet_layers
 from edgelora.model.floatnet.layers import Array, FloatNet
+from edgelora.model.floatnet.train import softmax_cross_entropy
 
 REPORT_CHUNK = 64  # samples per batch of activations
 WORST_LAYERS = 3  # layers named in a report's text
@@ -36,7 +37,8 @@ class QuantReport:
     """The float network compared with the INT8 one on the host twin.
 
     Accuracies are None without labels, and agreement (share of samples where both predict the same) too where outputs
-    are no classes. `layers` are the ops that the float network has as well.
+    are no classes. Of a language model they count symbols, and bits are what a symbol costs, on average. `layers` are
+    the ops that the float network has as well.
     """
 
     samples: int
@@ -44,6 +46,8 @@ class QuantReport:
     int8_accuracy: float | None
     agreement: float | None
     layers: list[LayerNoise]
+    float_bits: float | None = None
+    int8_bits: float | None = None
 
     @property
     def worst(self) -> list[LayerNoise]:
@@ -53,6 +57,8 @@ class QuantReport:
 
     def __str__(self) -> str:
         lines = []
+        if self.float_bits is not None and self.int8_bits is not None:
+            lines.append(f"bits a symbol float {self.float_bits:.4f}, INT8 {self.int8_bits:.4f}")
         if self.float_accuracy is not None and self.int8_accuracy is not None:
             lines.append(f"accuracy float {self.float_accuracy:.3f}, INT8 {self.int8_accuracy:.3f}")
         if self.agreement is not None:
@@ -81,12 +87,14 @@ def compare(
 ) -> QuantReport:
     """Compares `model`, whose file `elm` the host twin runs, with a float network on real inputs x [N, H, W, C].
 
+    Of language models x are ids of symbols and y [N, positions] those behind them.
     reference: what the float network has for every op's output, for some inputs [n, H, W, C] (None: nothing); the last
     must be there. names: of the float layers. y: classes [N].
     """
     session = Session(elm, bytes(len(model.ops)), "infer")
     power: dict[int, NDArray[np.float64]] = {}  # of signal and noise
     predicted: list[tuple[NDArray[Any], NDArray[Any]]] = []
+    bits: list[tuple[float, float]] = []  # of all symbols of a part
     for start in range(0, len(x), REPORT_CHUNK):
         part = x[start : start + REPORT_CHUNK]
         runs = [session.activations(np.ascontiguousarray(row), model) for row in model.quantize(part)]
@@ -101,6 +109,9 @@ def compare(
                 power[i] = power.get(i, np.zeros(2)) + sums
         assert real[-1] is not None
         predicted.append((classes_of(model, real[-1]), classes_of(model, ints[-1])))
+        if model.learns_sequences and y is not None:
+            true = y[start : start + REPORT_CHUNK]
+            bits.append((_bits(real[-1], true), _bits(ints[-1], true)))
     layers = [
         LayerNoise(i, model.ops[i].kind, names[i], round(_ratio_db(*sums), 2) if sums[1] else None)
         for i, sums in sorted(power.items())
@@ -109,11 +120,23 @@ def compare(
         return QuantReport(len(x), None, None, None, layers)
     before, after = (np.concatenate(classes) for classes in zip(*predicted, strict=True))
     float_accuracy, int8_accuracy = (None if y is None else float(np.mean(classes == y)) for classes in (before, after))
-    return QuantReport(len(x), float_accuracy, int8_accuracy, float(np.mean(before == after)), layers)
+    made = QuantReport(len(x), float_accuracy, int8_accuracy, float(np.mean(before == after)), layers)
+    if not bits or y is None:
+        return made
+    float_bits, int8_bits = (sum(part) / y.size for part in zip(*bits, strict=True))
+    return replace(made, float_bits=float_bits, int8_bits=int8_bits)
+
+
+def _bits(logits: Array, y: NDArray[np.integer]) -> float:
+    """What the symbols y [N, positions] cost in total by their logits [N, ...], in bits."""
+    loss, _ = softmax_cross_entropy(np.asarray(logits, np.float64), y)
+    return loss * y.size / math.log(2)
 
 
 def classes_of(model: QuantModel, outputs: Array) -> NDArray[Any]:
-    """The predicted classes of outputs [N, ...]; a single output is binary."""
+    """The predicted classes of outputs [N, ...]; a single output is binary. Of a language model [N, positions]."""
+    if model.learns_sequences:
+        return np.asarray(outputs.reshape(len(outputs), -1, model.classes).argmax(axis=2))
     flat = outputs.reshape(len(outputs), -1)
     if flat.shape[1] > 1:
         return np.asarray(flat.argmax(axis=1))
