@@ -1667,7 +1667,7 @@ static int32_t requantize_backward(const edgelora_shape_t *g, int8_t *e, int32_t
             scale_errors(e + i, e + i, m, lesser(size - i, count), &cut);
         }
     }
-    return exponent + cut.shift + (g->op->kind == EDGELORA_NORM ? -top - 11 : top - 15);
+    return exponent + cut.shift + (g->op->kind == EDGELORA_NORM ? -top : top - 15);
 }
 
 #ifndef NO_POOLS
