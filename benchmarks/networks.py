@@ -22,7 +22,7 @@ from edgelora.core.formats.network import (
 )
 from edgelora.model.floatnet import balance
 from edgelora.model.floatnet.layers import FloatNet
-from edgelora.model.floatnet.zoo import ds_cnn
+from edgelora.model.floatnet.zoo import Transformer, compact, ds_cnn, encoder, language_model
 from edgelora.model.quantization.quantize import quantize
 
 SCALE, ZERO_POINT = 0.05, -3
@@ -98,6 +98,22 @@ def quantized(net: FloatNet, rng: np.random.Generator | None = None) -> QuantMod
     """A float network of random weights, balanced and quantized on noise (rng: by default that of seed 0)."""
     x = (rng or np.random.default_rng(0)).normal(size=(32, *net.input_shape)).astype(np.float32)
     return quantize(balance.balanced(net, x), x)
+
+
+def language(symbols: int, length: int, sizes: Transformer, seed: int = 0) -> QuantModel:
+    """A language model of random weights."""
+    ids = np.random.default_rng(seed).integers(0, symbols, (16, 1, length, 1))
+    return quantize(language_model(symbols, length, seed, sizes), ids.astype(np.float32))
+
+
+def motion(tokens: int, channels: int, sizes: Transformer, seed: int = 0) -> QuantModel:
+    """An encoder of windows, of random weights, with so many tokens."""
+    return quantized(encoder((1, 4 * tokens, channels), 5, seed, sizes=sizes))
+
+
+def image(side: int, sizes: Transformer, seed: int = 0) -> QuantModel:
+    """A compact convolutional transformer of square images, of random weights."""
+    return quantized(compact((side, side, 3), 10, seed, sizes=sizes))
 
 
 def keyword_networks() -> list[tuple[str, QuantModel]]:

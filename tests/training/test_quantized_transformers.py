@@ -24,18 +24,24 @@ def drawn(name: str) -> tuple[FloatNet, np.ndarray]:
     if name == "encoder":
         net = zoo.encoder((1, 40, 6), 5, 1, sizes=SIZES)
         return net, rng.normal(0, 1, (32, *net.input_shape)).astype(np.float32)
+    if name == "compact":
+        net = zoo.compact((16, 16, 3), 5, 1, sizes=SIZES)
+        return net, rng.normal(0, 1, (32, *net.input_shape)).astype(np.float32)
     net = zoo.language_model(200, 12, 1, SIZES)
     return net, rng.integers(0, 200, (32, *net.input_shape)).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", ["encoder", "language_model"])
+STREAMS = {"encoder": 6, "language_model": 5, "compact": 8}
+
+
+@pytest.mark.parametrize("name", STREAMS)
 def test_integers_follow_the_float_network(name: str) -> None:
     net, x = drawn(name)
     model = quantize(net, x)
     elm = pack_model(model)
     assert model.rounds and unpack_model(elm).rounds
     streams = [tensor for tensor in model.tensors if tensor.wide]
-    assert len(streams) == (6 if name == "encoder" else 5) and len({tensor.scale for tensor in streams}) == 1
+    assert len(streams) == STREAMS[name] and len({tensor.scale for tensor in streams}) == 1
     session = Session(elm, bytes(len(model.ops)), "infer")
     found, wanted = [], layers.forward(net, x)[-1]
     for sample in model.quantize(x):
@@ -48,6 +54,13 @@ def test_integers_follow_the_float_network(name: str) -> None:
             assert off.max() <= 1, op.kind
     noise = np.mean((np.stack(found) - wanted) ** 2) / np.var(wanted)
     assert 10 * np.log10(noise) < -22
+
+
+def test_the_compact_transformer_is_that_of_the_paper() -> None:
+    """CCT-2/3x2 for images of 32 x 32 has 0.28 million parameters (Hassani et al., 2021)."""
+    net = zoo.compact((32, 32, 3), 10, 0)
+    assert 0.275e6 < sum(array.size for array in layers.parameters(net)) < 0.29e6
+    assert layers.shapes(net)[-1] == (1, 1, 10)
 
 
 def test_adapters_of_all_matrices_have_shifts() -> None:

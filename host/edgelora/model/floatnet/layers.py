@@ -169,8 +169,8 @@ def build(input_shape: Shape, layers: Sequence[Layer], seed: int, labels: Sequen
 
 
 def _check(layer: Layer) -> None:
-    if layer.kind not in _BACKWARD:
-        raise InputError(f"unknown layer kind {layer.kind!r}; use one of {', '.join(_BACKWARD)}")
+    if layer.kind not in layer_kinds():
+        raise InputError(f"unknown layer kind {layer.kind!r}; use one of {', '.join(layer_kinds())}")
     if layer.padding not in ("same", "valid"):
         raise InputError(f"unknown padding {layer.padding!r}; use 'same' or 'valid'")
     if layer.activation not in ACTIVATIONS:

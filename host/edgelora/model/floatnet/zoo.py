@@ -53,6 +53,7 @@ class Transformer:
 
 LANGUAGE = Transformer(channels=64, layers=2, heads=(4, 4), hidden=172)
 ENCODER = Transformer(channels=32, layers=2, heads=(4, 4), hidden=64)
+COMPACT = Transformer(channels=128, layers=2, heads=(2, 2), hidden=128)
 
 
 def language_model(symbols: int, length: int, seed: int, sizes: Transformer = LANGUAGE) -> FloatNet:
@@ -89,6 +90,29 @@ def encoder(
     return _calm(build(input_shape, blocks.layers, seed, labels or []), sizes)
 
 
+def compact(
+    input_shape: Shape, classes: int, seed: int, labels: list[str] | None = None, sizes: Transformer = COMPACT
+) -> FloatNet:
+    """An untrained compact convolutional transformer of images, CCT-2/3x2 by default: two convolutions make a token
+    of every 4 x 4 pixels; a feed-forward adds to its norm; the tokens' mean is weighted by a softmax of theirs.
+
+    Nothing here trains its pools. Source: A. Hassani et al., "Escaping the Big Data Paradigm with Compact
+    Transformers", 2021, arXiv:2104.05704.
+    """
+    rng = np.random.default_rng([seed, 1])
+    pool = Layer("max_pool", (3, 3), (2, 2))
+    height, width, _ = output_shape(pool, output_shape(pool, input_shape))
+    blocks, h = _Blocks(sizes, height * width, llama=False), 0
+    for channels in (sizes.channels // 2, sizes.channels):
+        h = blocks.add(pool, blocks.add(conv(channels, (3, 3)), h))
+    positions = deterministic_math.normal(rng, (height, width, sizes.channels), 0.2)
+    normal = blocks.run(blocks.add(Layer("widen"), h, blocks.add(Layer("constant", weights=positions), 0)), afresh=True)
+    score = blocks.add(Layer("reshape", shape=(1, 1, height * width)), blocks.add(pointwise(1), normal))
+    share = blocks.add(Layer("reshape", shape=(height, width, 1)), blocks.add(Layer("softmax"), score))
+    blocks.add(dense(classes), blocks.add(mean(), blocks.add(Layer("multiply"), normal, share)))
+    return _calm(build(input_shape, blocks.layers, seed, labels or []), sizes)
+
+
 class _Blocks:
     """Layers of a transformer; tensors are numbers as in `Layer.inputs`."""
 
@@ -101,10 +125,12 @@ class _Blocks:
         self.layers.append(replace(layer, inputs=inputs))
         return len(self.layers)
 
-    def run(self, h: int) -> int:
-        """All blocks on a stream, and the last norm."""
+    def run(self, h: int, afresh: bool = False) -> int:
+        """All blocks on a stream, and the last norm. afresh: a feed-forward adds to its norm, not to the stream."""
         for _ in range(self.sizes.layers):
-            h = self._feed_forward(self._attention(h))
+            h = self._attention(h)
+            normal = self._norm(h)
+            h = self._feed_forward(normal, self.add(Layer("widen"), normal) if afresh else h)
         return self._norm(h)
 
     def _norm(self, h: int) -> int:
@@ -120,8 +146,7 @@ class _Blocks:
         seen = self.add(Layer("attend", heads=self.sizes.heads, causal=self.llama), q, k, v)
         return self.add(project(self.sizes.channels), seen, h)
 
-    def _feed_forward(self, h: int) -> int:
-        normal = self._norm(h)
+    def _feed_forward(self, normal: int, h: int) -> int:
         made = self.add(pointwise(self.sizes.hidden), normal)
         made = self.add(Layer("lookup", function=SILU if self.llama else GELU), made)
         if self.llama:
