@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from random_models import random_input, random_model
 
+from benchmarks.networks import language
 from edgelora.board.profiles import load_board
 from edgelora.cli.main import main
 from edgelora.core.formats.elm import pack_model, unpack_model
@@ -16,10 +17,12 @@ from edgelora.core.twin.session import Session
 from edgelora.learn.planning.cost import passes_of
 from edgelora.learn.planning.plan import plan
 from edgelora.learn.planning.plan_file import PlanError, load_plan
+from edgelora.learn.planning.zeros import samples
 from edgelora.learn.training import recompute
 from edgelora.learn.training.recipe import Recipe, Settings
-from edgelora.learn.training.recompute import choose_recompute
+from edgelora.learn.training.recompute import choose_recompute, smallest_arena
 from edgelora.model.floatnet.layers import FloatNet, build, conv, dense, depthwise, mean
+from edgelora.model.floatnet.zoo import Transformer
 from edgelora.model.quantization.quantize import quantize
 
 CASES = (
@@ -79,6 +82,30 @@ def test_large_networks_are_shrunk_step_by_step():
     keep = arena(elm, recipe, (0,) * 23)
     limit, settings = keep * 3 // 4, recipe.settings(elm)
     assert arena(elm, recipe, tuple(choose_recompute(elm, settings, limit))) <= limit
+
+
+def test_a_transformer_needs_less_than_a_growing_set_finds(monkeypatch):
+    """With outputs exchanged, too, and training is the same."""
+    elm = pack_model(language(40, 32, Transformer(32, 2, (4, 4), 64)))
+    settings = Recipe(rank=4, mode="trainable_a").settings(elm)
+    least = smallest_arena(elm, settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(recompute, "_descending", lambda *_: iter(()))
+        assert least < smallest_arena(elm, settings)
+        with pytest.raises(ValueError, match="bytes of arena"):
+            choose_recompute(elm, settings, least)
+    choose_recompute.cache_clear()
+    chosen = choose_recompute(elm, settings, least)
+    assert regions.layout(elm, *settings._replace(recompute=chosen)).arena_bytes <= least
+    x, y = samples(unpack_model(elm))
+    saved = []
+    for again in (None, chosen):
+        session = Session(elm, settings.ranks, settings.mode, 4, recompute=again)
+        session.begin(1)
+        for one, target in zip(x, y, strict=True):
+            session.train(one, target, 9000)
+        saved.append(session.save())
+    assert saved[0] == saved[1]
 
 
 def quantized(net: FloatNet) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from itertools import combinations
+from itertools import chain, combinations
 
 from edgelora.base.errors import InputError
 from edgelora.core.formats.elm import unpack_model
@@ -27,8 +27,9 @@ def choose_recompute(elm: bytes, settings: Settings, limit: int, frames: int = 1
     """Which outputs to recompute so that training on samples of so many frames fits `limit` bytes, one byte per op;
     None if all can be kept.
 
-    With at most `EXACT` outputs: the cheapest set that fits; with more: a set grown by what saves most, less what it
-    does not need. Raises ValueError, naming the smallest arena found, if nothing fits.
+    With at most `EXACT` outputs: the cheapest set that fits; with more: a set grown by what saves most, or found from
+    none and all by exchanging outputs, less what it does not need. Raises ValueError, naming the smallest arena found,
+    if nothing fits.
     """
     sizes = []
     for flags, size in _options(elm, settings, frames):
@@ -60,7 +61,7 @@ def within(elm: bytes, settings: Settings, limit: int | None, frames: int = 1) -
 
 
 def smallest_arena(elm: bytes, settings: Settings, frames: int = 1) -> int:
-    """The smallest arena of training, in bytes, with any set of outputs recomputed."""
+    """The smallest arena of training found, in bytes, with any set of outputs recomputed."""
     return min(size for _, size in _options(elm, settings, frames))
 
 
@@ -77,9 +78,10 @@ def _options(elm: bytes, settings: Settings, frames: int) -> Iterator[tuple[byte
     yield bytes(count), keep.arena_bytes
     able = _recomputable(model, keep)
     costs = {i: again_macs(model, ranks, i) for i in able}
-    sets = _by_cost(costs) if len(able) <= EXACT else _growing(model, able, lambda s: layout(s).arena_bytes)
-    for chosen in sets:
-        yield bytes(i in chosen for i in range(count)), layout(chosen).arena_bytes
+    arena = functools.cache(lambda chosen: layout(chosen).arena_bytes)
+    searched = chain(_growing(model, able, arena), _descending(model, able, arena))
+    for chosen in _by_cost(costs) if len(able) <= EXACT else searched:
+        yield bytes(i in chosen for i in range(count)), arena(chosen)
 
 
 def again_macs(model: QuantModel, ranks: bytes, index: int) -> int:
@@ -113,6 +115,32 @@ def _growing(model: QuantModel, able: list[int], arena: Callable[[tuple[int, ...
         steps = [step for i in able if i not in chosen for step in _chains(model, i, chosen)]
         chosen = min(((*chosen, *step) for step in steps), key=lambda grown: (arena(grown), len(grown)))
         yield chosen
+
+
+def _descending(
+    model: QuantModel, able: list[int], arena: Callable[[tuple[int, ...]], int]
+) -> Iterator[tuple[int, ...]]:
+    """Sets of ever smaller arenas, from none and from all on: each differs from the one before by an output, and by
+    those below it. A set that only grows keeps a block's stream for good, where its inputs alone would do.
+    """
+    for first in ((), able):
+        chosen = frozenset(first)
+        yield tuple(sorted(chosen))
+        while True:
+            near = [tuple(sorted(other)) for other in _exchanged(model, able, chosen)]
+            best = min(near, key=arena)
+            if arena(best) >= arena(tuple(sorted(chosen))):
+                break
+            chosen = frozenset(best)
+            yield best
+
+
+def _exchanged(model: QuantModel, able: list[int], chosen: frozenset[int]) -> Iterator[frozenset[int]]:
+    """Sets with an output, or it and the outputs that it is made of, added, removed or both exchanged."""
+    for i in able:
+        below = [frozenset(step) & frozenset(able) for step in _chains(model, i, ())]
+        yield from (other for step in below for other in (chosen ^ step, chosen | step, chosen - step))
+        yield from (chosen ^ {i, producer} for producer in _producers(model, i) if producer in able)
 
 
 def _chains(model: QuantModel, index: int, chosen: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
