@@ -29,9 +29,9 @@ from edgelora.learn.planning.cost import passes_of, predict
 from edgelora.learn.planning.zeros import SAMPLES, samples
 from edgelora.learn.training.recipe import MODES, Settings
 from edgelora.learn.training.recompute import choose_recompute, smallest_arena
-from edgelora.model.floatnet.zoo import ds_cnn, har_net
+from edgelora.model.floatnet.zoo import Transformer, ds_cnn, har_net
 
-from .networks import RESIDUAL, Shape, dense_chain, network, quantized
+from .networks import RESIDUAL, Shape, dense_chain, image, language, motion, network, quantized
 
 ELM, ADAPTER = "/bench.elm", "/bench.ela"
 BATCH = SAMPLES  # samples that are timed, and samples of a micro-batch
@@ -45,7 +45,7 @@ Size = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Trial:
-    """A network and a configuration to measure."""
+    """A network and a configuration to measure. apart: also each op's backward pass."""
 
     name: str
     elm: bytes
@@ -54,6 +54,7 @@ class Trial:
     momentum: int = 0
     recompute: bytes | None = None
     frames: int = 1
+    apart: bool = False
 
     @property
     def settings(self) -> Settings:
@@ -92,6 +93,13 @@ class Bench:
         call = self._link.bench_ops(0, 0).min_us
         ops = range(len(self._model.ops))
         return [(self._link.bench_ops(i, i + 1, RUNS).min_us - call) * self._clock_mhz for i in ops]
+
+    def back(self) -> list[float]:
+        """Cycles of each op's backward pass in a training step, which has to run before."""
+        call = self._link.bench_ops(0, 0, backward=True).min_us
+        ops = reversed(range(len(self._model.ops)))
+        found = [self._link.bench_ops(i, i + 1, 1, backward=True).min_us - call for i in ops]
+        return [us * self._clock_mhz for us in reversed(found)]
 
     def infer(self) -> float:
         return self._link.eval(self._x).elapsed_us * self._clock_mhz / BATCH
@@ -149,6 +157,9 @@ def rows_of(link: Link, trial: Trial, clock_mhz: float) -> list[Row]:
         rows = [(_counted(part), cycles) for part, cycles in zip(once, bench.ops(), strict=True)]
         rows.append((_counted(chain(passes.call, *passes.infer)), bench.infer()))
         rows.append((_counted(step, passes.update, share=1 / BATCH), bench.step()))
+        if trial.apart:
+            back = zip(passes.backward, bench.back(), strict=True)
+            rows += [(_counted(part), cycles) for part, cycles in back if part]
         bench.open(1)
         rows.append((_counted(step, passes.update), bench.step()))
     return rows
@@ -233,7 +244,29 @@ def calibration() -> list[Trial]:
         trials.append(replace(trial, name=f"{trial.name}, bias {bias}"))
     for loss, outputs in LOSSES_OF:
         trials.append(_alone(Shape(loss, "dense", (1, 1, 24), outputs), 2, "frozen_a", 0, loss))
+    for number, model in enumerate(_transformers()):
+        for mode, mixed in zip(MODES, ((4,), (5, 0, 1, 3, 2, 8, 4)), strict=True):
+            of_op = bytes(mixed[(i + number) % len(mixed)] if op.is_matrix else 0 for i, op in enumerate(model.ops))
+            name = f"transformer {number} {mode}"
+            trials.append(Trial(name, pack_model(model), of_op, mode, 3 * (number % 2), apart=True))
     return trials
+
+
+def _transformers() -> list[QuantModel]:
+    """Small ones with every kernel of attention, also those that pairs of channels and scratch memory do not suit."""
+    return [
+        language(20, 12, Transformer(16, 1, (2, 1), 24)),
+        language(50, 24, Transformer(32, 1, (4, 4), 40)),
+        language(30, 32, Transformer(24, 1, (2, 2), 20)),
+        language(300, 8, Transformer(32, 1, (2, 1), 64)),
+        language(96, 40, Transformer(48, 1, (6, 3), 96)),
+        language(40, 16, Transformer(64, 1, (1, 1), 32)),
+        motion(12, 3, Transformer(16, 1, (2, 2), 32)),
+        motion(25, 6, Transformer(32, 1, (4, 2), 64)),
+        motion(16, 4, Transformer(36, 1, (4, 4), 24)),
+        motion(20, 6, Transformer(28, 1, (4, 2), 40)),
+        image(16, Transformer(32, 1, (2, 2), 32)),
+    ]
 
 
 def _alone(shape: Shape, rank: int, mode: str, momentum: int, loss: str = "mean_squared_error") -> Trial:
@@ -320,7 +353,7 @@ KERNELS = (
         )
     ),
     *(_window("mean", size) for size in ((5, 5, 16), (1, 40, 6), (12, 12, 4))),
-    *(_window(kind, size) for kind in ("add", "lookup", "pad", "softmax", "history") for size in SIZES),
+    *(_window(kind, size) for kind in ("add", "multiply", "lookup", "pad", "softmax", "history") for size in SIZES),
     *(_window("concatenate", size, times=2) for size in SIZES),
     *(Shape("slice", "slice", size, outputs) for size, outputs in zip(SIZES, (4, 1, 16), strict=True)),
     *(Shape("reshape", "reshape", size, prod(size)) for size in SIZES),

@@ -16,6 +16,7 @@ from math import prod
 from edgelora.base.errors import InputError
 from edgelora.board.profiles import BoardProfile
 from edgelora.core.formats.elm import unpack_model
+from edgelora.core.formats.network import STREAM_KINDS
 from edgelora.core.twin import device
 from edgelora.core.twin.regions import Layout, layout
 from edgelora.core.twin.session import Scratch
@@ -171,9 +172,10 @@ def _steps(network: _Network, needs: list[bool], trains_a: list[bool], again: se
     arrived: set[int] = set()  # tensors that have an error
     for i in reversed(range(len(needs))):
         wanted = [tensor for tensor in network.inputs[i] if needs[i] and tensor and needs[tensor - 1]]
+        stream = network.layers[i].kind in STREAM_KINDS and wanted[-1:] == list(network.inputs[i][1:]) != []
         joined = sum(network.sizes[t] for k, t in enumerate(wanted) if t in arrived or t in wanted[:k])
         arrived.update(wanted)
-        steps.append(Step(trains_a[i], len(wanted), joined, i in again))
+        steps.append(Step(trains_a[i], len(wanted) - stream, stream, joined, i in again))
     return steps[::-1]
 
 
@@ -190,8 +192,9 @@ class _Network:
         self.remembering = max((i + 1 for i, op in enumerate(model.ops) if op.kind in LASTING), default=0)
         lasting = sum(model.tensors[op.output].size for op in model.ops if op.kind in LASTING)
         reset = tuple(terms.reset(lasting))
-        self.loss: Terms = reset + tuple(terms.loss(model.loss, model.loss_tensor.size))
-        self.call: Terms = reset + tuple(terms.call(model.output.size))
+        places = model.loss_tensor.positions if model.learns_sequences else 1
+        self.loss: Terms = reset + tuple(terms.loss(model.loss, model.loss_tensor.size, places))
+        self.call: Terms = reset + tuple(terms.call(model.classes if model.learns_sequences else model.output.size))
         self._loss_row = 4 * model.loss_tensor.shape[2] if model.loss == "cross_entropy" else 0
         self._scratch = functools.cache(Scratch(elm).of)
         self.forward = functools.cache(self._forward)

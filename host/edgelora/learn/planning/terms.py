@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from edgelora.core.formats.network import MASK_KINDS, WEIGHT_KINDS, WINDOW_KINDS, Op, QuantModel
+from edgelora.core.formats.network import MASK_KINDS, MATRIX_KINDS, WEIGHT_KINDS, WINDOW_KINDS, Op, QuantModel
 
 from .zeros import Zeros
 
@@ -52,7 +52,8 @@ class Layer:
 
     reads: elements of the kernel inside the input, over all positions; rows: number of parts along an axis that a
     concatenate or slice moves. phases: for height and width, for each remainder of the stride: (input positions,
-    elements of the kernel that read them). zeros: of its outputs and their errors.
+    elements of the kernel that read them). heads: of an attend's queries, and of its keys; pairs: of a query and a key
+    that it reads, over all heads. rounds: whether errors are rounded. zeros: of its outputs and their errors.
     """
 
     kind: str
@@ -67,6 +68,9 @@ class Layer:
     reads: int
     rows: int
     phases: tuple[tuple[tuple[int, int], ...], ...]
+    heads: tuple[int, int]
+    pairs: int
+    rounds: bool
     zeros: Zeros
 
     @property
@@ -118,7 +122,10 @@ def layer(model: QuantModel, index: int, zeros: Zeros) -> Layer:
         if op.kind in WINDOW_KINDS
         else prod(kernel),
         prod((1, *(source if op.kind == "slice" else target))[: op.axis]),
-        tuple(tuple(_phases(op, axis, source[axis])) for axis in (0, 1)) if op.kind == "conv" else (),
+        tuple(tuple(_phases(op, axis, source[axis])) for axis in (0, 1)) if op.kind in ("conv", "project") else (),
+        op.heads,
+        op.heads[0] * (prod(target[:2]) * (prod(target[:2]) + 1) // 2 if op.causal else prod(target[:2]) ** 2),
+        model.rounds,
         zeros,
     )
 
@@ -143,8 +150,8 @@ def _reads(op: Op, axis: int, size: int, outputs: int) -> int:
 def forward(layer: Layer, rank: int, whole_a: bool, fast: bool) -> Terms:
     """Terms of an op's inference. whole_a: A's rows read all inputs, also in a 1x1 convolution."""
     yield "op", 1
-    if layer.kind in ("dense", "conv"):
-        once = layer.kind == "conv" and layer.taps == 1 and not whole_a and groups_of(layer.inputs) >= rank
+    if layer.kind in MATRIX_KINDS:
+        once = layer.kind != "dense" and layer.taps == 1 and not whole_a and groups_of(layer.inputs) >= rank
         if not fast:
             yield from _plain_forward(layer, rank)
         elif layer.positions <= 2:
@@ -153,6 +160,8 @@ def forward(layer: Layer, rank: int, whole_a: bool, fast: bool) -> Terms:
             yield from _block_forward(layer, rank, groups_of(layer.inputs) * (1 if once else rank))
     elif layer.kind == "depthwise":
         yield from _depthwise_forward(layer, fast)
+    elif layer.kind == "attend":
+        yield from _attend(layer, "attend", fast)
     else:
         yield from _other_forward(layer)
 
@@ -189,7 +198,9 @@ def _block_forward(g: Layer, rank: int, scanned: int) -> Terms:
 
 def _requantized(g: Layer) -> Terms:
     """Sums become outputs: with a fused activation, those that are not positive at once."""
-    if g.inputs * 127 * 128 >= SMALL:
+    if g.kind == "project":
+        yield "project", g.elements
+    elif g.inputs * 127 * 128 >= SMALL:
         yield "requantize", g.elements
     elif g.fused:
         yield "requantize.positive", g.elements * g.zeros.positive
@@ -205,7 +216,7 @@ def _up_rows(outputs: int, rank: int) -> int:
 def tiles(g: Layer, rank: int) -> int:
     """How often a forward pass reads the weights."""
     if g.kind == "depthwise" or g.positions <= 2:
-        return g.positions if g.kind == "conv" else 1
+        return g.positions if g.kind in ("conv", "project") else 1
     groups, low = groups_of(g.inputs), groups_of(rank)
     aligned = 0 if g.inputs % 4 == 0 else 4 * groups * max(2, min(8, 64 // groups))
     fixed = 1024 + aligned + 8 * low * _up_rows(g.outputs, rank) + 4 * rank + 4 * groups
@@ -301,6 +312,18 @@ def _strips(to: tuple[int, int, int], source: tuple[int, int, int], padded: bool
     yield "strip.plane", channels * (in_w + 2 * (parts - 1)) * (in_h + 2 * (strips - 1))
 
 
+def _attend(g: Layer, name: str, fast: bool) -> Terms:
+    """Attention, forward or backward."""
+    of, (heads, keys) = name if fast else f"{name}_plain", g.heads
+    values = prod(g.source) // heads
+    yield f"{of}.row", heads * g.positions
+    yield f"{of}.score", g.pairs
+    yield f"{of}.products", g.pairs * (g.channels // heads)
+    yield f"{of}.value", heads * values
+    if fast:
+        yield f"{of}.key", keys * values
+
+
 def _other_forward(g: Layer) -> Terms:
     elements = g.elements
     if g.kind in ("average_pool", "max_pool", "mean"):
@@ -325,8 +348,11 @@ def _other_forward(g: Layer) -> Terms:
         yield "softmax.value", elements
     elif g.kind == "gather":
         yield from _copies(1, elements, 1)
-    elif g.kind == "lookup":
-        yield "lookup", elements
+    elif g.kind == "norm":
+        yield "norm", g.positions
+        yield "norm.value", elements
+    elif g.kind in ("lookup", "multiply", "embed", "widen", "rotate"):
+        yield g.kind, elements
     elif g.kind == "lstm":  # four gates of each unit, at every position of the input
         rows = 4 * g.in_positions * g.outputs
         yield "plain.row", LSTM_ROW * rows
@@ -352,13 +378,15 @@ def _copies(rows: int, count: int, pitch: int) -> Terms:
 
 @dataclass(frozen=True)
 class Step:
-    """An op's work in the backward pass. wanted: how many of its inputs get an error.
+    """An op's work in the backward pass. wanted: how many of its inputs get an error, without the stream that it adds
+    to; stream: whether that gets one.
 
     joined: elements of errors that are added to earlier ones; again: its output is recomputed.
     """
 
     trains_a: bool
     wanted: int
+    stream: bool
     joined: int
     again: bool
 
@@ -372,17 +400,25 @@ def backward(layer: Layer, rank: int, step: Step, room: int) -> Terms:
         yield "back.mask", layer.elements
     if rank:
         yield from _b_gradient(layer, rank, fast)
+    if step.stream:
+        yield "copy.word", layer.elements / 4
     if not step.trains_a and not step.wanted:
         return
-    if layer.kind in WEIGHT_KINDS or layer.kind in ("mean", "multiply"):
-        yield "back.requantize_channel", layer.outputs
-        yield "back.requantize", layer.elements
+    if layer.kind in WEIGHT_KINDS or layer.kind in ("mean", "multiply", "widen"):
+        of = "round" if layer.rounds else "back"
+        yield f"{of}.requantize_channel", layer.outputs
+        yield f"{of}.requantize", layer.elements
     if rank:
         yield from _branch_backward(layer, rank, fast)
     if step.trains_a:
         yield from _a_gradient(layer, rank, fast)
     if step.wanted:
         yield from _input_backward(layer, rank, step, room)
+
+
+def _put(g: Layer, values: int) -> Terms:
+    """Sums become errors."""
+    yield ("round.put" if g.rounds else "dx.put"), values
 
 
 def _b_gradient(g: Layer, rank: int, fast: bool) -> Terms:
@@ -450,6 +486,8 @@ def _branch_backward(g: Layer, rank: int, fast: bool) -> Terms:
     part, quads = groups_of(outputs), groups_of(positions)
     size, rows = _columns(positions, part, 0, part)
     yield "u", 1
+    if g.rounds:
+        yield from _put(g, positions * rank)
     yield "back.pack_part", positions
     yield "back.pack" if outputs % 4 == 0 else "back.pack_odd", positions * part
     yield _unpacked(rank, rows, outputs), parts_of(quads, size) * part * rank
@@ -487,10 +525,12 @@ def _rows(blocks: int, columns: int, rows: int, positions: int, groups: int) -> 
 def _input_backward(g: Layer, rank: int, step: Step, room: int) -> Terms:
     if g.kind == "dense":
         yield from _dense_backward(g, rank, room > 0)
-    elif g.kind == "conv":
+    elif g.kind in ("conv", "project"):
         yield from _conv_backward(g, rank, step.trains_a, room) if room else _plain_backward(g, rank)
     elif g.kind == "depthwise":
         yield from _depthwise_backward(g, room > 0)
+    elif g.kind == "attend":
+        yield from _attend(g, "attend_back", room > 0)
     else:
         yield from _other_backward(g, step.wanted)
 
@@ -573,7 +613,7 @@ def _phases_backward(g: Layer, rank: int, whole_a: bool, size: int, rows: int) -
             yield "dx.clear", positions * channels
             continue
         quads = groups_of(positions)
-        yield "dx.put", positions * channels
+        yield from _put(g, positions * channels)
         for of_a, count, groups in ((False, g.outputs, part), (True, rank, low))[: 2 if rank else 1]:
             whole, share = count % 4 == 0, 1.0
             if g.in_place and whole and rank % 4 == 0:
@@ -602,7 +642,7 @@ def _depthwise_backward(g: Layer, fast: bool) -> Terms:
         return
     if g.stride == (1, 1):
         yield from _strips(g.source, g.target, g.padded)
-        yield "dx.put", g.in_positions * channels
+        yield from _put(g, g.in_positions * channels)
         return
     pitch = 3 + max((in_w + 1) // 2 * 2 + 4, (out_w - 1) * g.stride[1] + 2)
     strips = blocks_of(in_h, 4 * pitch + 4 * in_w, 8 * pitch)
@@ -642,8 +682,17 @@ def _other_backward(g: Layer, wanted: int) -> Terms:
     elif g.kind == "gather":
         yield "fill", prod(g.source)
         yield from _copies(1, elements, 1)
-    else:  # lookup, or ops with two inputs
-        yield "lookup_back" if g.kind == "lookup" else "add_back", elements * wanted
+    elif g.kind == "norm":
+        yield "norm_back", g.positions
+        yield "norm_back.value", elements
+    elif g.kind == "widen":
+        yield "copy.word", elements / 4
+    elif g.kind == "multiply" and g.source2 != g.target:
+        yield "shares", elements * wanted
+    elif g.kind in ("lookup", "multiply", "rotate"):
+        yield f"{g.kind}_back", elements * wanted
+    else:  # other ops with two inputs
+        yield "add_back", elements * wanted
 
 
 # ---- the rest of a step ----------------------------------------------------------------------------------------------
@@ -660,10 +709,12 @@ def reset(elements: int) -> Terms:
     yield "reset", elements
 
 
-def loss(kind: str, elements: int) -> Terms:
-    """The loss, and the call of a training step."""
+def loss(kind: str, elements: int, positions: int) -> Terms:
+    """The loss, at so many positions, and the call of a training step."""
     yield "train", 1
     yield kind, elements
+    if positions > 1:
+        yield "train.position", positions
 
 
 def update(count: int, momentum: int) -> Terms:
