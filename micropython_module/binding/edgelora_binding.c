@@ -536,7 +536,7 @@ static mp_obj_t core_evaluate(size_t n_args, const mp_obj_t *args) {
     uint32_t label;
     const int8_t *target = answer(s, args[2], &label);
     uint8_t *out = (uint8_t *)sized(args[3], 4, MP_BUFFER_WRITE);
-    int32_t loss;
+    int32_t loss = 0;
     mp_obj_t best = result(edgelora_evaluate(s, x, label, target, &loss));
     for (int i = 0; i < 4; ++i) {
         out[i] = (uint8_t)((uint32_t)loss >> (8 * i));

@@ -59,7 +59,7 @@
     "adds r4, r4, r6\n" \
     "stmia r1!, {r3, r4}\n"
 
-__attribute__((naked, noinline)) void edgelora_chacha20_rounds(
+__attribute__((naked, noipa)) void edgelora_chacha20_rounds(
     const uint32_t state[16], uint32_t block[16]) {
     __asm volatile(
         ".syntax unified\n"

@@ -12,7 +12,7 @@
 
 #pragma GCC diagnostic ignored "-Wunused-parameter"  // assembly reads arguments from registers
 
-#define NAKED __attribute__((naked, noinline))
+#define NAKED __attribute__((naked, noipa))
 
 // Both halves of the words at A[i] and B[j], then (r0, r4), the 64 bits of their product. r1 to r3
 // are lost.
@@ -400,4 +400,5 @@ void edgelora_fe_square(edgelora_fe_t r, const edgelora_fe_t a) {
     fold(r, product);
 }
 
+#undef STORE
 #endif

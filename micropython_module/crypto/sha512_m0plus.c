@@ -67,7 +67,7 @@
 
 // v: a to h, with room for 8 more words before them, where each round writes its a; d becomes e in
 // place. w, k: words and constants of 8 rounds.
-__attribute__((naked, noinline)) void edgelora_sha512_rounds(
+__attribute__((naked, noipa)) void edgelora_sha512_rounds(
     uint64_t *v, const uint64_t *w, const uint64_t *k) {
     __asm volatile(
         ".syntax unified\n"
@@ -125,7 +125,7 @@ __attribute__((naked, noinline)) void edgelora_sha512_rounds(
 }
 
 // w[16 + i] = w[i] + two words between them + functions of two more, for 16 i.
-__attribute__((naked, noinline)) void edgelora_sha512_schedule(uint64_t *w) {
+__attribute__((naked, noipa)) void edgelora_sha512_schedule(uint64_t *w) {
     __asm volatile(
         ".syntax unified\n"
         "push {r4-r7, lr}\n"

@@ -12,7 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-extern bool edgelora_has_signals;
+extern bool edgelora_has_signals
+    __attribute__((externally_visible)); // mpy_ld.py forbids static variables that start as 0
 
 // how: 0 blocks SIGINT, 1 unblocks it
 static inline void edgelora_mask_sigint(long how) {

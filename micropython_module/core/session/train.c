@@ -60,7 +60,7 @@ static uint32_t attend_backward(
     edgelora_session_t *s, const edgelora_shape_t *g, const edgelora_error_t *error) {
     edgelora_op_state_t *below[3];
     int8_t *dx[3];
-    int32_t exponent[3];
+    int32_t exponent[3] = {0};
     uint32_t first = 0;
     for (uint32_t k = 0; k < 3; ++k) {
         uint32_t tensor = op_input(g->op, k);

@@ -419,4 +419,5 @@ EDGELORA_HOT bool edgelora_depthwise_strips_s8(
     return true;
 }
 
+#undef OUTPUT
 #endif

@@ -9,10 +9,11 @@
 #ifndef EDGELORA_DSP_H
 #define EDGELORA_DSP_H
 
-#include "kernels/packed/dsp/thumb2.h"
 #include "kernels/packed/portable/portable.h"
 
 #ifdef EDGELORA_DSP
+
+#include "kernels/packed/dsp/thumb2.h"
 
 // sum += both products of the pairs
 #define DOT2(w, x, sum) "smladx " sum ", " w ", " x ", " sum "\n"

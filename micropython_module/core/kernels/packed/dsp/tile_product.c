@@ -24,11 +24,11 @@ typedef struct {
     int32_t shift;         // BEGIN_SHIFTED: acc >> shift
     uint32_t begin;
     const uint32_t *x;
-} products_t;
+} tile_frame_t;
 
 // Sets up the stack frame; r12: code that initializes a quad's sums.
 #define PRODUCTS_START(group_code) \
-    "sub sp, #" AT(products_t) "\n" \
+    "sub sp, #" AT(tile_frame_t) "\n" \
     "ldmia r0!, {r1-r9}\n" \
     "mov r12, sp\n" \
     "stmia r12!, {r1-r9}\n" \
@@ -40,7 +40,7 @@ typedef struct {
     "adr r2, 2f\n" \
     "add r1, r1, r2\n" \
     "orr r1, r1, #1\n" \
-    "str r1, " SLOT(products_t.first) "\n" \
+    "str r1, " SLOT(tile_frame_t.first) "\n" \
     "adr r1, 3f\n" \
     "cmp r8, #0\n" \
     "beq 1f\n" \
@@ -50,35 +50,35 @@ typedef struct {
     "adr r1, 5f\n" \
     "1:\n" \
     "orr r1, r1, #1\n" \
-    "str r1, " SLOT(products_t.begin) "\n" \
+    "str r1, " SLOT(tile_frame_t.begin) "\n" \
     "bx r1\n"
 
 #define TWO_DOTS(x, first, second) DOT2("r2", x, first) DOT2("r3", x, second)
 
 // r0: x, r1: words, r2, r3: a word of each row, r4-r7, r8-r11: sums of both, r12, lr: x of two
 // positions
-NAKED static void two_rows_products(const products_t *p) {
-    OFFSETS(products_t, first, begin, words, acc, shift, end, skip, acc_end)
+NAKED static void two_rows_products(const tile_frame_t *p) {
+    OFFSETS(tile_frame_t, first, begin, words, acc, shift, end, skip, acc_end)
     __asm volatile(
         ".syntax unified\n" SAVE PRODUCTS_START("88")
         ".balign 4\n"
         "3:\n"                  // from start
         "ldmia sp, {r4-r11}\n"
         "6:\n"
-        "ldr r1, " SLOT(products_t.words) "\n"
-        "ldr pc, " SLOT(products_t.first) "\n"
+        "ldr r1, " SLOT(tile_frame_t.words) "\n"
+        "ldr pc, " SLOT(tile_frame_t.first) "\n"
         ".balign 4\n"
         "4:\n"                  // from acc
-        "ldrd r12, lr, " SLOT(products_t.acc) "\n"
+        "ldrd r12, lr, " SLOT(tile_frame_t.acc) "\n"
         "ldmia r12, {r4-r7}\n"
         "ldmia lr, {r8-r11}\n"
         "b 6b\n"
         ".balign 4\n"
         "5:\n"                  // from acc, shifted
-        "ldrd r12, lr, " SLOT(products_t.acc) "\n"
+        "ldrd r12, lr, " SLOT(tile_frame_t.acc) "\n"
         "ldmia r12, {r4-r7}\n"
         "ldmia lr, {r8-r11}\n"
-        "ldr r12, " SLOT(products_t.shift) "\n"
+        "ldr r12, " SLOT(tile_frame_t.shift) "\n"
         ".irp sum, r4,r5,r6,r7,r8,r9,r10,r11\n"
         "asr \\sum, \\sum, r12\n"
         ".endr\n"
@@ -90,47 +90,47 @@ NAKED static void two_rows_products(const products_t *p) {
         "ldrd r12, lr, [r0], #8\n" TWO_DOTS("r12", "r4", "r8") TWO_DOTS("lr", "r5", "r9")
         "ldrd r12, lr, [r0], #8\n" TWO_DOTS("r12", "r6", "r10") TWO_DOTS("lr", "r7", "r11")
         ".endr\n"
-        "ldr r2, " SLOT(products_t.end) "\n"
+        "ldr r2, " SLOT(tile_frame_t.end) "\n"
         "cmp r1, r2\n"
         "bne 2b\n"
-        "ldrd r2, r3, " SLOT(products_t.acc) "\n"
+        "ldrd r2, r3, " SLOT(tile_frame_t.acc) "\n"
         "stmia r2!, {r4-r7}\n"
         "stmia r3!, {r8-r11}\n"
-        "strd r2, r3, " SLOT(products_t.acc) "\n"
-        "ldr r3, " SLOT(products_t.skip) "\n"
+        "strd r2, r3, " SLOT(tile_frame_t.acc) "\n"
+        "ldr r3, " SLOT(tile_frame_t.skip) "\n"
         "add r0, r0, r3\n"
-        "ldr r3, " SLOT(products_t.acc_end) "\n"
+        "ldr r3, " SLOT(tile_frame_t.acc_end) "\n"
         "cmp r2, r3\n"
         "beq 1f\n"
-        "ldr pc, " SLOT(products_t.begin) "\n"
+        "ldr pc, " SLOT(tile_frame_t.begin) "\n"
         "1:\n"
-        "add sp, #" AT(products_t) "\n" RESTORE);
+        "add sp, #" AT(tile_frame_t) "\n" RESTORE);
 }
 
 #define FOUR_DOTS(w) \
     DOT2(w, "r8", "r4") DOT2(w, "r9", "r5") DOT2(w, "r10", "r6") DOT2(w, "r11", "r7")
 
 // r0: x, r1: words, r2, r3: E and O, r4-r7: sums, r8-r11: x of four positions
-NAKED static void one_row_products(const products_t *p) {
-    OFFSETS(products_t, first, begin, words, acc, shift, end, skip, acc_end)
+NAKED static void one_row_products(const tile_frame_t *p) {
+    OFFSETS(tile_frame_t, first, begin, words, acc, shift, end, skip, acc_end)
     __asm volatile(
         ".syntax unified\n" SAVE PRODUCTS_START("44")
         ".balign 4\n"
         "3:\n"
         "ldmia sp, {r4-r7}\n"
         "6:\n"
-        "ldr r1, " SLOT(products_t.words) "\n"
-        "ldr pc, " SLOT(products_t.first) "\n"
+        "ldr r1, " SLOT(tile_frame_t.words) "\n"
+        "ldr pc, " SLOT(tile_frame_t.first) "\n"
         ".balign 4\n"
         "4:\n"
-        "ldr r12, " SLOT(products_t.acc) "\n"
+        "ldr r12, " SLOT(tile_frame_t.acc) "\n"
         "ldmia r12, {r4-r7}\n"
         "b 6b\n"
         ".balign 4\n"
         "5:\n"
-        "ldr r12, " SLOT(products_t.acc) "\n"
+        "ldr r12, " SLOT(tile_frame_t.acc) "\n"
         "ldmia r12, {r4-r7}\n"
-        "ldr r12, " SLOT(products_t.shift) "\n"
+        "ldr r12, " SLOT(tile_frame_t.shift) "\n"
         ".irp sum, r4,r5,r6,r7\n"
         "asr \\sum, \\sum, r12\n"
         ".endr\n"
@@ -144,20 +144,20 @@ NAKED static void one_row_products(const products_t *p) {
         "ldmia.w r0!, {r8-r11}\n"
         FOUR_DOTS("r3")
         ".endr\n"
-        "ldr r2, " SLOT(products_t.end) "\n"
+        "ldr r2, " SLOT(tile_frame_t.end) "\n"
         "cmp r1, r2\n"
         "bne 2b\n"
-        "ldr r2, " SLOT(products_t.acc) "\n"
+        "ldr r2, " SLOT(tile_frame_t.acc) "\n"
         "stmia r2!, {r4-r7}\n"
-        "str r2, " SLOT(products_t.acc) "\n"
-        "ldr r3, " SLOT(products_t.skip) "\n"
+        "str r2, " SLOT(tile_frame_t.acc) "\n"
+        "ldr r3, " SLOT(tile_frame_t.skip) "\n"
         "add r0, r0, r3\n"
-        "ldr r3, " SLOT(products_t.acc_end) "\n"
+        "ldr r3, " SLOT(tile_frame_t.acc_end) "\n"
         "cmp r2, r3\n"
         "beq 1f\n"
-        "ldr pc, " SLOT(products_t.begin) "\n"
+        "ldr pc, " SLOT(tile_frame_t.begin) "\n"
         "1:\n"
-        "add sp, #" AT(products_t) "\n" RESTORE);
+        "add sp, #" AT(tile_frame_t) "\n" RESTORE);
 }
 
 // Unpacks E and O of one row or, interleaved, of two.
@@ -185,7 +185,7 @@ static inline void copy_rows(uint32_t *words, const uint32_t *first, const uint3
 }
 
 // Multiplies `n` groups of words, up to `end`; skip: of x.
-static inline void products(products_t *p, uint32_t n, uint32_t *end, uint32_t skip,
+static inline void quads_products(tile_frame_t *p, uint32_t n, uint32_t *end, uint32_t skip,
     uint32_t begin, const uint32_t *x, const uint32_t rows) {
     p->words = end - 2 * rows * n;
     p->end = end;
@@ -214,7 +214,7 @@ static inline __attribute__((always_inline)) void rows_with_quads(
     const uint32_t *first = (const uint32_t *)(const void *)((const uint8_t *)row->weights +
                        r * bytes),
                    *second = first + bytes / 4;
-    products_t p;
+    tile_frame_t p;
     uint32_t begin = row->add ? BEGIN_ACC : BEGIN_START;
     p.acc = row->acc + r * row->count;
     p.next = p.acc + row->count;
@@ -232,7 +232,7 @@ static inline __attribute__((always_inline)) void rows_with_quads(
     if (row->b_groups) {
         const uint32_t *b = row->b + r * 2 * row->b_groups;
         copy_rows(words, b, b + 2 * row->b_groups, row->b_groups, rows);
-        products(&p, row->b_groups, words + 2 * rows * row->b_groups,
+        quads_products(&p, row->b_groups, words + 2 * rows * row->b_groups,
             32 * row->groups + row->skip, BEGIN_START, row->x, rows);
         begin = p.shift > 0 ? BEGIN_SHIFTED : BEGIN_ACC;
         if (p.shift <= 0) {
@@ -244,7 +244,7 @@ static inline __attribute__((always_inline)) void rows_with_quads(
     } else {
         unpack_rows(words, first, second, row->groups, row->coding, rows);
     }
-    products(&p, row->groups, end, 32 * row->b_groups + row->skip, begin,
+    quads_products(&p, row->groups, end, 32 * row->b_groups + row->skip, begin,
         row->x + 8 * row->b_groups, rows);
 }
 

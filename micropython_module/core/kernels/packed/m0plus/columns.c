@@ -384,4 +384,5 @@ NAKED void edgelora_outer_s32(const edgelora_outer_t *outer) {
         "b 5b\n");
 }
 
+#undef STORE
 #endif

@@ -18,7 +18,8 @@
 // plane.c
 void edgelora_plane_rows(const edgelora_plane_t *plane);
 
-#define NAKED EDGELORA_KERNEL __attribute__((naked))
+// noipa: otherwise the compiler would assume that the assembly preserves all registers.
+#define NAKED EDGELORA_KERNEL __attribute__((naked, noipa))
 
 #define SAVE \
     "push {r4-r7, lr}\n" \

@@ -237,4 +237,5 @@ NAKED void edgelora_requantize_rows_s8(const edgelora_requantize_t *output) {
         TOO_HIGH("81", "91") TOO_HIGH("82", "92") TOO_HIGH("83", "93") TOO_HIGH("84", "94"));
 }
 
+#undef OUTPUT
 #endif
