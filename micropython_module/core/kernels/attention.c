@@ -3,12 +3,7 @@
 
 #include "kernels/attention.h"
 
-// Where an exponential is 0: 9 octaves below the largest, in 1/256.
-enum { FARTHEST = 2304 };
-
-// round(255 * 128 * 2^(-f / 256)) of f and f + 1, 16 bits each: ESP32 can read constants of native
-// code only as words.
-static const uint32_t exponentials[128] = {
+const uint32_t edgelora_exponentials[128] = {
     0x7F287F80,
     0x7E787ED0,
     0x7DC97E20,
@@ -139,12 +134,6 @@ static const uint32_t exponentials[128] = {
     0x3FEC4019,
 };
 
-// 255 * 2^(-u / 256), rounded; u <= FARTHEST
-static inline int32_t exponential(uint32_t u) {
-    uint32_t f = u & 255, x = exponentials[f >> 1] >> (f & 1 ? 16 : 0) & 0xFFFF;
-    return (int32_t)(((x >> (u >> 8)) + 64) >> 7);
-}
-
 edgelora_attend_row_t edgelora_attend_row(const edgelora_shape_t *g, const int8_t *q,
     const int8_t *k, const int8_t *v, uint32_t head, uint32_t i, int32_t *weights) {
     uint32_t heads = g->op->kernel_h, keys = g->op->kernel_w, channels = g->in_c / heads,
@@ -167,7 +156,7 @@ void edgelora_attend_scores(const edgelora_attend_row_t *row) {
 
 EDGELORA_WARM void edgelora_attend_weights(const edgelora_shape_t *g, edgelora_attend_row_t *row) {
     uint32_t factor = (uint32_t)g->multiplier[0], sum = 0; // sum: 255 .. 255 * 256
-    uint32_t far = (((uint32_t)FARTHEST << g->shift[0]) + factor - 1) / factor; // u is FARTHEST
+    uint32_t far = edgelora_attend_far(g);
     int32_t top = INT32_MIN, shift = g->shift[0];
     int32_t *end = row->weights + row->reads;
     for (const int32_t *s = row->weights; s != end; ++s) {
@@ -175,9 +164,14 @@ EDGELORA_WARM void edgelora_attend_weights(const edgelora_shape_t *g, edgelora_a
     }
     for (int32_t *s = row->weights; s != end; ++s) {
         uint32_t below = (uint32_t)(top - *s);
-        *s = below >= far ? 0 : exponential(below * factor >> shift);
+        *s = below >= far ? 0 : edgelora_exponential(below * factor >> shift);
         sum += (uint32_t)*s;
     }
+    edgelora_attend_scale(g, row, sum);
+}
+
+EDGELORA_WARM void edgelora_attend_scale(
+    const edgelora_shape_t *g, edgelora_attend_row_t *row, uint32_t sum) {
     row->shift = 16 - bit_length(sum);
     row->inverse = 0x80000000u / (sum << row->shift);
     row->mean = ((uint32_t)g->multiplier[1] * row->inverse) >> 15; // < 2^16
@@ -190,14 +184,13 @@ int8_t edgelora_attend_mean(
     return (int8_t)clamp_s32(mean, -128, 127);
 }
 
-// Bits of P that are cut off.
-static int32_t value_shift(uint32_t channels) {
+int32_t edgelora_attend_value_shift(uint32_t channels) {
     int32_t bits = bit_length(127 * 128 * channels) - 14;
     return bits > 0 ? bits : 0;
 }
 
 EDGELORA_WARM void edgelora_attend_score_errors(const edgelora_attend_row_t *row, int32_t *w) {
-    int32_t most = value_shift(row->channels), mean = 0, shift = 16 - row->shift;
+    int32_t most = edgelora_attend_value_shift(row->channels), mean = 0, shift = 16 - row->shift;
     uint32_t half = 1u << (shift - 1);
     for (uint32_t j = 0; j < row->reads; ++j) {
         row->weights[j] = (int32_t)(((uint32_t)row->weights[j] * row->inverse + half) >> shift);
@@ -232,11 +225,12 @@ void edgelora_attend_blocks(
 }
 
 void edgelora_attend_exponents(const edgelora_shape_t *g, int32_t error, int32_t shift,
-    const edgelora_block_t blocks[3], int32_t exponent[3]) {
-    int32_t score = error + value_shift(g->in_c / g->op->kernel_h) - 15 + shift + g->shift[2];
-    exponent[0] = score + blocks[0].shift;
-    exponent[1] = score + blocks[1].shift;
-    exponent[2] = error - 15 + g->shift[1] + blocks[2].shift;
+    const int32_t shifts[3], int32_t exponent[3]) {
+    int32_t score = error + edgelora_attend_value_shift(g->in_c / g->op->kernel_h) - 15 + shift +
+        g->shift[2];
+    exponent[0] = score + shifts[0];
+    exponent[1] = score + shifts[1];
+    exponent[2] = error - 15 + g->shift[1] + shifts[2];
 }
 
 int32_t edgelora_attend_shift(uint32_t bits) {

@@ -29,13 +29,36 @@ static inline int32_t edgelora_dot_s8(const int8_t *a, const int8_t *b, uint32_t
     return sum;
 }
 
+// Where an exponential is 0: 9 octaves below the largest, in 1/256.
+enum { EDGELORA_FARTHEST = 2304 };
+
+// round(255 * 128 * 2^(-f / 256)) of f and f + 1, 16 bits each: ESP32 can read constants of native
+// code only as words.
+extern const uint32_t edgelora_exponentials[128];
+
+// 255 * 2^(-u / 256), rounded; u <= EDGELORA_FARTHEST
+static inline int32_t edgelora_exponential(uint32_t u) {
+    uint32_t f = u & 255, x = edgelora_exponentials[f >> 1] >> (f & 1 ? 16 : 0) & 0xFFFF;
+    return (int32_t)(((x >> (u >> 8)) + 64) >> 7);
+}
+
+// The least distance of a score from its row's largest where its weight is 0.
+static inline uint32_t edgelora_attend_far(const edgelora_shape_t *g) {
+    uint32_t factor = (uint32_t)g->multiplier[0];
+    return (((uint32_t)EDGELORA_FARTHEST << g->shift[0]) + factor - 1) / factor;
+}
+
 // The scores of a row, and its weights from them.
 void edgelora_attend_scores(const edgelora_attend_row_t *row);
 void edgelora_attend_weights(const edgelora_shape_t *g, edgelora_attend_row_t *row);
+// What follows from the weights' sum.
+void edgelora_attend_scale(const edgelora_shape_t *g, edgelora_attend_row_t *row, uint32_t sum);
 // An output from the weighted sum of a channel's values, |sum| <= 2^23.
 int8_t edgelora_attend_mean(
     const edgelora_shape_t *g, const edgelora_attend_row_t *row, int32_t sum);
 
+// Bits of an error's products with a row of values that are cut off.
+int32_t edgelora_attend_value_shift(uint32_t channels);
 // Turns weights into probabilities and w, the products of the output's error with the values, into
 // errors of scores, |w| <= 2^30.
 void edgelora_attend_score_errors(const edgelora_attend_row_t *row, int32_t *w);
@@ -52,12 +75,12 @@ static inline int32_t edgelora_attend_share(const edgelora_shape_t *g, int32_t p
 }
 
 // The errors of q, k and v as blocks of zeros, where dx is not NULL; the rows of a head of keys or
-// values, s32 [positions, channels], in theirs; and their exponents in the end.
+// values, s32 [positions, channels], in theirs; and their exponents from the blocks' shifts.
 void edgelora_attend_blocks(
     const edgelora_shape_t *g, int8_t *const dx[3], edgelora_block_t blocks[3]);
 void edgelora_attend_put(
     const edgelora_shape_t *g, edgelora_block_t *block, const int32_t *sums, uint32_t key);
 void edgelora_attend_exponents(const edgelora_shape_t *g, int32_t error, int32_t shift,
-    const edgelora_block_t blocks[3], int32_t exponent[3]);
+    const int32_t shifts[3], int32_t exponent[3]);
 
 #endif

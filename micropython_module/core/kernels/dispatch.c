@@ -44,7 +44,8 @@ static bool simd_forward(
     switch (g->op->kind) {
         case EDGELORA_DENSE:
         case EDGELORA_CONV:
-            return simd->matrix_forward(g, branch, pass->x, pass->y, pass->t, pass->work);
+        case EDGELORA_PROJECT:
+            return simd->matrix_forward(g, branch, pass);
         case EDGELORA_DEPTHWISE:
             return simd->depthwise_forward(g, pass->x, pass->y, pass->work);
         case EDGELORA_AVERAGE_POOL:
@@ -57,6 +58,14 @@ static bool simd_forward(
                 return true;
             }
             return false;
+        case EDGELORA_MULTIPLY:
+            if (simd->multiply_forward && is_flat(g)) {
+                simd->multiply_forward(g, pass->x, pass->x2, pass->y);
+                return true;
+            }
+            return false;
+        case EDGELORA_ATTEND:
+            return simd->attend_forward && simd->attend_forward(g, pass);
         default:
             return false;
     }
@@ -84,6 +93,12 @@ static bool simd_backward(const edgelora_shape_t *g, const edgelora_branch_t *br
         case EDGELORA_ADD:
             if (simd->add_backward && is_plain_sum(g)) {
                 *exponent = simd->add_backward(g, error, k, dx);
+                return true;
+            }
+            return false;
+        case EDGELORA_MULTIPLY:
+            if (simd->multiply_backward && is_flat(g)) {
+                *exponent = simd->multiply_backward(g, error, k, dx);
                 return true;
             }
             return false;
@@ -357,6 +372,10 @@ void edgelora_op_attend_backward(const edgelora_shape_t *g, const edgelora_error
     int8_t *const dx[3], int32_t exponent[3]) {
     EDGELORA_ASSERT(g->op->kind == EDGELORA_ATTEND && error->x && error->x2 && error->x3);
 #if EDGELORA_ATTENTION
+    if (runs_simd(error->simd, error->packed) && error->simd->attend_backward &&
+        error->simd->attend_backward(g, error, dx, exponent)) {
+        return;
+    }
     (error->packed ? edgelora_attend_backward_packed_s8 : edgelora_attend_backward_s8)(
         g, error, dx, exponent);
 #endif

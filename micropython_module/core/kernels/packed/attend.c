@@ -242,5 +242,6 @@ EDGELORA_WARM void edgelora_attend_backward_packed_s8(const edgelora_shape_t *g,
         edgelora_attend_put(g, &blocks[1], sums, key);
         edgelora_attend_put(g, &blocks[2], sums + 2 * words, key);
     }
-    edgelora_attend_exponents(g, error->exponent, shift, blocks, exponent);
+    const int32_t shifts[3] = {blocks[0].shift, blocks[1].shift, blocks[2].shift};
+    edgelora_attend_exponents(g, error->exponent, shift, shifts, exponent);
 }

@@ -108,5 +108,6 @@ void edgelora_attend_backward_s8(const edgelora_shape_t *g, const edgelora_error
         edgelora_attend_put(g, &blocks[1], of_k, key);
         edgelora_attend_put(g, &blocks[2], of_k + sums / 2, key);
     }
-    edgelora_attend_exponents(g, error->exponent, shift, blocks, exponent);
+    const int32_t shifts[3] = {blocks[0].shift, blocks[1].shift, blocks[2].shift};
+    edgelora_attend_exponents(g, error->exponent, shift, shifts, exponent);
 }

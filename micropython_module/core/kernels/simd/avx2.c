@@ -44,6 +44,8 @@ static inline lanes_t lanes_of_s8(const int8_t *v) {
 #define lanes_min _mm256_min_epi32
 #define lanes_max _mm256_max_epi32
 #define lanes_or _mm256_or_si256
+#define lanes_abs _mm256_abs_epi32
+#define lanes_dot2 add_dot2 // sum + products of both halves of each lane
 
 static inline lanes_t lanes_shift_left(lanes_t v, int32_t n) {
     return _mm256_sll_epi32(v, _mm_cvtsi32_si128(n));
@@ -92,9 +94,29 @@ static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
         _mm256_add_epi32(v, _mm256_and_si256(_mm256_srai_epi32(v, 31), mask)), count);
 }
 
-// (|v| + offset) >> n, n in 0..31
-static inline lanes_t lanes_magnitude(lanes_t v, lanes_t offset, int32_t n) {
-    return _mm256_srl_epi32(_mm256_add_epi32(_mm256_abs_epi32(v), offset), _mm_cvtsi32_si128(n));
+static inline lanes_t lanes_shift_down(lanes_t v, int32_t n) { // unsigned
+    return _mm256_srl_epi32(v, _mm_cvtsi32_si128(n));
+}
+
+static inline lanes_t lanes_of_s16(const int16_t *v) {
+    return _mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)(const void *)v));
+}
+
+static inline void lanes_store_s16(int16_t *to, lanes_t v) {
+    _mm_storeu_si128((__m128i *)(void *)to,
+        _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1)));
+}
+
+// of u <= EDGELORA_FARTHEST
+#define EDGELORA_GATHERS
+static inline lanes_t lanes_exponentials(lanes_t u) {
+    const lanes_t one = _mm256_set1_epi32(1);
+    lanes_t two = _mm256_i32gather_epi32((const int *)edgelora_exponentials,
+                _mm256_srli_epi32(_mm256_and_si256(u, _mm256_set1_epi32(255)), 1), 4),
+            odd = _mm256_slli_epi32(_mm256_and_si256(u, one), 4);
+    lanes_t v = _mm256_and_si256(_mm256_srlv_epi32(two, odd), _mm256_set1_epi32(0xFFFF));
+    v = _mm256_srlv_epi32(v, _mm256_srli_epi32(u, 8));
+    return _mm256_srli_epi32(_mm256_add_epi32(v, _mm256_set1_epi32(64)), 7);
 }
 
 // v with the sign of another one, which is 0 only where v is

@@ -63,6 +63,8 @@ typedef struct {
 typedef union {
     work_t product;
     taps_work_t taps;
+    // of attention, as large as its heads can be
+    int32_t words[WORK_SHARE > 1 ? 1 : 61440];
 } any_work_t;
 
 #define FLIP_OFFSET 0x80808080u
@@ -143,6 +145,44 @@ static void widen(int16_t *to, const int8_t *from, uint32_t n) {
     for (; i < n; ++i) {
         to[i] = from[i];
     }
+}
+
+// The OR of all lanes, their sum, and the largest.
+static inline uint32_t lanes_bits(lanes_t v) {
+    int32_t each[WIDTH];
+    uint32_t bits = 0;
+    lanes_store(each, v);
+    for (uint32_t l = 0; l < WIDTH; ++l) {
+        bits |= (uint32_t)each[l];
+    }
+    return bits;
+}
+
+static inline int32_t lanes_sum(lanes_t v) {
+    int32_t each[WIDTH], sum = 0;
+    lanes_store(each, v);
+    for (uint32_t l = 0; l < WIDTH; ++l) {
+        sum += each[l];
+    }
+    return sum;
+}
+
+static inline int32_t lanes_largest(lanes_t v) {
+    int32_t each[WIDTH], most = INT32_MIN;
+    lanes_store(each, v);
+    for (uint32_t l = 0; l < WIDTH; ++l) {
+        most = each[l] > most ? each[l] : most;
+    }
+    return most;
+}
+
+static inline lanes_t lanes_within_s16(lanes_t v) {
+    return lanes_max(lanes_min(v, lanes_of(32767)), lanes_of(-32768));
+}
+
+// (|v| + offset) >> n, n in 0..31
+static inline lanes_t lanes_magnitude(lanes_t v, lanes_t offset, int32_t n) {
+    return lanes_shift_down(lanes_add(lanes_abs(v), offset), n);
 }
 
 // Inputs as units; where they are neither bytes nor words, in the including file.
@@ -485,7 +525,36 @@ static void outputs(const edgelora_shape_t *g, uint32_t o, uint32_t lanes, const
     }
 }
 
-// Dense and conv, forward
+// Adds outputs [o, o + lanes) of n positions, from value `at` of a stream on.
+static void stream_outputs(const edgelora_shape_t *g, uint32_t o, uint32_t lanes,
+    const int32_t *acc, uint32_t n, uint32_t at, const edgelora_pass_t *pass) {
+    const void *stream = pass->x2;
+    void *out = pass->y;
+    const int16_t *h = stream; // NULL: of zeros
+    int16_t *y = out;
+    for (uint32_t l = 0; l < lanes; l += WIDTH) {
+        uint32_t count = lesser(lanes - l, WIDTH), to = at + o + l;
+        scales_t scales = scales_of(g, o + l, count);
+        const int32_t *from = acc + l;
+        for (uint32_t p = 0; p < n; ++p, from += LANES, to += g->out_c) {
+            if (count < WIDTH || !g->bounded) {
+                for (uint32_t k = 0; k < count; ++k) {
+                    int32_t v = requantize(from[k], g->multiplier[o + l + k], g->shift[o + l + k]);
+                    y[to + k] = plus_s16(h ? h[to + k] : 0, v);
+                }
+                continue;
+            }
+            lanes_t v = lanes_within_s16(
+                lanes_requantize(lanes_load(from), scales.multiplier, scales.shift, scales.half));
+            if (h) {
+                v = lanes_within_s16(lanes_add(v, lanes_of_s16(h + to)));
+            }
+            lanes_store_s16(y + to, v);
+        }
+    }
+}
+
+// Dense, conv and project, forward
 
 // Do the rows of A of a branch meet the inputs four at a time? A panel has to hold their runs.
 static bool has_four_lanes(uint32_t rank, uint32_t runs, uint32_t run) {
@@ -551,21 +620,24 @@ static rows_t branch_down(const edgelora_shape_t *g, const edgelora_branch_t *br
     return rows_of(w->t_rows, pitch / 4, n, w->t_units);
 }
 
-static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
-    const int8_t *x, int8_t *y, int8_t *t, void *work) {
+static bool matrix_forward(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
     uint32_t groups = (g->inputs + 3) / 4, rank = branch->rank;
+    const int8_t *x = pass->x;
+    int8_t *y = pass->y, *t = pass->t;
     if (!block_rows(groups)) {
         return false;
     }
-    work_t *w = work;
+    work_t *w = pass->work;
     const edgelora_op_t *op = g->op;
+    bool streams = op->kind == EDGELORA_PROJECT;
     bool as_it_is = g->inputs == g->in_c && !(g->in_c & 3) && !op->pad_top && !op->pad_left &&
         op->stride_h == 1 && op->stride_w == 1 && g->out_h == g->in_h && g->out_w == g->in_w;
     image_t image = {0};
     bool has_image = !as_it_is && image_of(g, x, w, &image);
     uint32_t runs = has_image ? g->kernel_h : 1,
              run = has_image ? g->kernel_w * (uint32_t)g->in_c : g->inputs;
-    bool in_tiles = IN_TILES && g->bounded && runs * ((run + 3) / 4) <= CHUNK;
+    bool in_tiles = IN_TILES && g->bounded && !streams && runs * ((run + 3) / 4) <= CHUNK;
     uint32_t most = most_rows(g, rank, runs, run, in_tiles);
     int32_t t_start[EDGELORA_MAX_RANK + LANES];
     if (rank && !has_four_lanes(rank, runs, run)) {
@@ -585,7 +657,7 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
             rows = rows_of(from, groups, n, w->units);
         }
 #ifdef IN_PLACE
-        if (!rank && outputs_in_place(g, &rows, y + p * g->out_c)) {
+        if (!rank && !streams && outputs_in_place(g, &rows, y + p * g->out_c)) {
             continue;
         }
 #endif
@@ -637,7 +709,11 @@ static bool matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *b
                     lanes_store(w->acc + i, lanes_add(lanes_load(w->acc + i), v));
                 }
             }
-            outputs(g, o, lanes, w->acc, n, y + p * g->out_c);
+            if (streams) {
+                stream_outputs(g, o, lanes, w->acc, n, p * g->out_c, pass);
+            } else {
+                outputs(g, o, lanes, w->acc, n, y + p * g->out_c);
+            }
         }
     }
     return true;
@@ -702,13 +778,7 @@ static uint32_t block_store(const block_t *b, const int32_t *acc, uint32_t n,
             copy_run(y, some, lanes);
         }
     }
-    int32_t each[WIDTH];
-    lanes_store(each, all);
-    uint32_t bits = 0;
-    for (uint32_t i = 0; i < WIDTH; ++i) {
-        bits |= (uint32_t)each[i];
-    }
-    return bits;
+    return lanes_bits(all);
 }
 
 static void block_put(block_t *b, const int32_t *acc, uint32_t n, const uint32_t *places,
@@ -1718,6 +1788,56 @@ static bool pool_forward(const edgelora_shape_t *g, const int8_t *x, int8_t *y) 
 }
 #endif
 
+// Products of bytes less zero, as a block of errors.
+static void products_put(block_t *block, const int8_t *a, const int8_t *b, int32_t zero) {
+    enum { PART = 16 * LANES };
+    int32_t v[PART];
+    uint32_t places[PART / LANES];
+    for (uint32_t i = 0; i < block->size; i += PART) {
+        uint32_t n = lesser(block->size - i, PART), whole = n & ~(WIDTH - 1u);
+        for (uint32_t k = 0; k < whole; k += WIDTH) {
+            lanes_store(v + k,
+                lanes_mul(
+                    lanes_of_s8(a + i + k), lanes_sub(lanes_of_s8(b + i + k), lanes_of(zero))));
+        }
+        for (uint32_t k = whole; k < PART; ++k) {
+            v[k] = k < n ? a[i + k] * (b[i + k] - zero) : 0;
+        }
+        for (uint32_t k = 0; k < PART / LANES; ++k) {
+            places[k] = i + k * LANES;
+        }
+        block_put(block, v, n / LANES, places, 1, 0, LANES);
+        if (n % LANES) {
+            block_put(block, v + n / LANES * LANES, 1, places + n / LANES, 1, 0, n % LANES);
+        }
+    }
+}
+
+static void multiply_forward(
+    const edgelora_shape_t *g, const int8_t *a, const int8_t *b, int8_t *y) {
+    const lanes_t zero = lanes_of(g->zp_in), zero2 = lanes_of(g->zp_in2);
+    const range_t range = range_of(g);
+    uint32_t count = g->positions * g->out_c, i = 0;
+    for (; i + WIDTH <= count; i += WIDTH) {
+        lanes_t v = lanes_mul(
+            lanes_sub(lanes_of_s8(a + i), zero), lanes_sub(lanes_of_s8(b + i), zero2));
+        v = lanes_scaled(v, g->multiplier[0], g->shift[0]);
+        rows_store(y + i, WIDTH, &v, 1, &range);
+    }
+    for (; i < count; ++i) {
+        y[i] = requantize_output(g, (a[i] - g->zp_in) * (b[i] - g->zp_in2), 0);
+    }
+}
+
+static int32_t multiply_backward(
+    const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
+    block_t block = {dx, g->positions * g->out_c, g->rounds, false, 0};
+    products_put(&block, error->e, k ? error->x : error->x2, k ? g->zp_in : g->zp_in2);
+    return error->exponent + block.shift;
+}
+
+#include "kernels/simd/attend.h"
+
 const edgelora_simd_t EDGELORA_TABLE = {
     .work_size = sizeof(any_work_t),
     .matrix_forward = matrix_forward,
@@ -1726,6 +1846,10 @@ const edgelora_simd_t EDGELORA_TABLE = {
     .pool_forward = pool_forward,
 #endif
     .add_forward = add_forward,
+    .multiply_forward = multiply_forward,
+    .multiply_backward = multiply_backward,
+    .attend_forward = attend_forward,
+    .attend_backward = attend_backward,
     .mask = mask_of,
     .mask_backward = mask_backward,
     .b_gradient = b_gradient,

@@ -98,10 +98,26 @@ static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
     return vshlq_r_s32(vaddq_s32(v, more), -n);
 }
 
-// (|v| + offset) >> n, n in 0..31
-static inline lanes_t lanes_magnitude(lanes_t v, lanes_t offset, int32_t n) {
-    uint32x4_t m = vreinterpretq_u32_s32(vaddq_s32(vabsq_s32(v), offset));
-    return vreinterpretq_s32_u32(vshlq_r_u32(m, -n));
+static inline lanes_t lanes_shift_down(lanes_t v, int32_t n) { // unsigned
+    return vreinterpretq_s32_u32(vshlq_r_u32(vreinterpretq_u32_s32(v), -n));
+}
+
+static inline lanes_t lanes_abs(lanes_t v) {
+    return vabsq_s32(v);
+}
+
+static inline lanes_t lanes_of_s16(const int16_t *v) {
+    return vldrhq_s32(v);
+}
+
+static inline void lanes_store_s16(int16_t *to, lanes_t v) {
+    vstrhq_s32(to, v);
+}
+
+// sum + products of both halves of each lane
+static inline lanes_t lanes_dot2(lanes_t sum, lanes_t a, lanes_t b) {
+    int16x8_t x = vreinterpretq_s16_s32(a), y = vreinterpretq_s16_s32(b);
+    return vaddq_s32(sum, vaddq_s32(vmullbq_int_s16(x, y), vmulltq_int_s16(x, y)));
 }
 
 // v with the sign of another one

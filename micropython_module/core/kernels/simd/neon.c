@@ -95,13 +95,35 @@ static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
     return v;
 }
 
-// (|v| + offset) >> n, n in 0..31
-static inline lanes_t lanes_magnitude(lanes_t v, lanes_t offset, int32_t n) {
+static inline lanes_t lanes_shift_down(lanes_t v, int32_t n) { // unsigned
     for (int k = 0; k < 2; ++k) {
-        uint32x4_t m = vreinterpretq_u32_s32(vaddq_s32(vabsq_s32(v.val[k]), offset.val[k]));
-        v.val[k] = vreinterpretq_s32_u32(vshlq_u32(m, vdupq_n_s32(-n)));
+        v.val[k] = vreinterpretq_s32_u32(
+            vshlq_u32(vreinterpretq_u32_s32(v.val[k]), vdupq_n_s32(-n)));
     }
     return v;
+}
+
+static inline lanes_t lanes_abs(lanes_t v) {
+    return (lanes_t){{vabsq_s32(v.val[0]), vabsq_s32(v.val[1])}};
+}
+
+static inline lanes_t lanes_of_s16(const int16_t *v) {
+    int16x8_t words = vld1q_s16(v);
+    return (lanes_t){{vmovl_s16(vget_low_s16(words)), vmovl_high_s16(words)}};
+}
+
+static inline void lanes_store_s16(int16_t *to, lanes_t v) {
+    vst1q_s16(to, vcombine_s16(vmovn_s32(v.val[0]), vmovn_s32(v.val[1])));
+}
+
+// sum + products of both halves of each lane
+static inline lanes_t lanes_dot2(lanes_t sum, lanes_t a, lanes_t b) {
+    for (int k = 0; k < 2; ++k) {
+        int16x8_t x = vreinterpretq_s16_s32(a.val[k]), y = vreinterpretq_s16_s32(b.val[k]);
+        int32x4_t low = vmull_s16(vget_low_s16(x), vget_low_s16(y)), high = vmull_high_s16(x, y);
+        sum.val[k] = vaddq_s32(sum.val[k], vpaddq_s32(low, high));
+    }
+    return sum;
 }
 
 static inline int32x4_t four_signed(int32x4_t v, int32x4_t of) {

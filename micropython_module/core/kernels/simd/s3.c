@@ -301,9 +301,15 @@ static void s3_outputs(const edgelora_shape_t *g, uint32_t o, uint32_t outputs, 
     edgelora_pie_outputs(&all);
 }
 
-static bool s3_matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
-    const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
+static bool s3_matrix_forward(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
     uint32_t rank = branch->rank;
+    const int8_t *x = pass->x;
+    int8_t *y = pass->y, *t = pass->t;
+    void *scratch = pass->work;
+    if (g->op->kind == EDGELORA_PROJECT) {
+        return false;
+    }
     s3_tile_t l;
     if (g->bounded && g->positions <= 2) {
         return s3_positions_forward(g, branch, x, y, t, scratch);

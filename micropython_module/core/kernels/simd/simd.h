@@ -12,6 +12,7 @@
 #ifndef EDGELORA_SIMD_H
 #define EDGELORA_SIMD_H
 
+#include "kernels/attention.h"
 #include "kernels/operands.h"
 #include "training/block.h"
 
@@ -33,16 +34,24 @@
 #endif
 
 // Kernels with the semantics of the same names in reference.h. A kernel that returns false does not
-// support the shape and has done nothing. Those of pools and sums may be NULL: none.
+// support the shape and has done nothing. Those of
+// pools, sums, products and attention may be NULL: none.
 typedef struct edgelora_simd {
     // bytes of work memory, at a multiple of 64; 0: they work in the op's scratch, where packed
     // kernels could
     uint32_t work_size;
-    bool (*matrix_forward)(const edgelora_shape_t *g, const edgelora_branch_t *branch,
-        const int8_t *x, int8_t *y, int8_t *t, void *work);
+    bool (*matrix_forward)(
+        const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_pass_t *pass);
     bool (*depthwise_forward)(const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *work);
     bool (*pool_forward)(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
     void (*add_forward)(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y);
+    void (*multiply_forward)(
+        const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y);
+    int32_t (*multiply_backward)(
+        const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx);
+    bool (*attend_forward)(const edgelora_shape_t *g, const edgelora_pass_t *pass);
+    bool (*attend_backward)(const edgelora_shape_t *g, const edgelora_error_t *error,
+        int8_t *const dx[3], int32_t exponent[3]);
     void (*mask)(const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask);
     void (*mask_backward)(int8_t *e, uint32_t count, const uint8_t *mask);
     bool (*b_gradient)(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,

@@ -56,6 +56,7 @@ static inline lanes_t lanes_of_s8(const int8_t *v) {
 #define lanes_min _mm512_min_epi32
 #define lanes_max _mm512_max_epi32
 #define lanes_or _mm512_or_si512
+#define lanes_abs _mm512_abs_epi32
 
 static inline lanes_t lanes_shift_left(lanes_t v, int32_t n) {
     return _mm512_sll_epi32(v, _mm_cvtsi32_si128(n));
@@ -136,9 +137,35 @@ static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
         _mm_cvtsi32_si128(n));
 }
 
-// (|v| + offset) >> n, n in 0..31
-static inline lanes_t lanes_magnitude(lanes_t v, lanes_t offset, int32_t n) {
-    return _mm512_srl_epi32(_mm512_add_epi32(_mm512_abs_epi32(v), offset), _mm_cvtsi32_si128(n));
+static inline lanes_t lanes_shift_down(lanes_t v, int32_t n) { // unsigned
+    return _mm512_srl_epi32(v, _mm_cvtsi32_si128(n));
+}
+
+static inline lanes_t lanes_of_s16(const int16_t *v) {
+    return _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)v));
+}
+
+static inline void lanes_store_s16(int16_t *to, lanes_t v) {
+    _mm256_storeu_si256((__m256i *)(void *)to, _mm512_cvtepi32_epi16(v));
+}
+
+// sum + products of both halves of each lane
+static inline lanes_t lanes_dot2(lanes_t sum, lanes_t a, lanes_t b) {
+    __asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+}
+
+// of u <= EDGELORA_FARTHEST
+#define EDGELORA_GATHERS
+static inline lanes_t lanes_exponentials(lanes_t u) {
+    const lanes_t one = _mm512_set1_epi32(1);
+    lanes_t two = _mm512_i32gather_epi32(
+                _mm512_srli_epi32(_mm512_and_si512(u, _mm512_set1_epi32(255)), 1),
+                edgelora_exponentials, 4),
+            odd = _mm512_slli_epi32(_mm512_and_si512(u, one), 4);
+    lanes_t v = _mm512_and_si512(_mm512_srlv_epi32(two, odd), _mm512_set1_epi32(0xFFFF));
+    v = _mm512_srlv_epi32(v, _mm512_srli_epi32(u, 8));
+    return _mm512_srli_epi32(_mm512_add_epi32(v, _mm512_set1_epi32(64)), 7);
 }
 
 // v with the sign of another one

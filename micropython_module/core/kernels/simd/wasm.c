@@ -110,10 +110,26 @@ static inline lanes_t lanes_trunc_shift(lanes_t v, int32_t n) {
     return lanes_shift_right(lanes_add(v, lanes_and(sign, mask)), n);
 }
 
-// (|v| + offset) >> n, n in 0..31
-static inline lanes_t lanes_magnitude(lanes_t v, lanes_t offset, int32_t n) {
-    v = lanes_add((lanes_t){wasm_i32x4_abs(v.low), wasm_i32x4_abs(v.high)}, offset);
+static inline lanes_t lanes_shift_down(lanes_t v, int32_t n) { // unsigned
     return (lanes_t){wasm_u32x4_shr(v.low, (uint32_t)n), wasm_u32x4_shr(v.high, (uint32_t)n)};
+}
+
+static inline lanes_t lanes_abs(lanes_t v) {
+    return (lanes_t){wasm_i32x4_abs(v.low), wasm_i32x4_abs(v.high)};
+}
+
+static inline lanes_t lanes_of_s16(const int16_t *v) {
+    return (lanes_t){wasm_i32x4_load16x4(v), wasm_i32x4_load16x4(v + 4)};
+}
+
+static inline void lanes_store_s16(int16_t *to, lanes_t v) {
+    wasm_v128_store(to, wasm_i16x8_narrow_i32x4(v.low, v.high));
+}
+
+// sum + products of both halves of each lane
+static inline lanes_t lanes_dot2(lanes_t sum, lanes_t a, lanes_t b) {
+    lanes_t both = {wasm_i32x4_dot_i16x8(a.low, b.low), wasm_i32x4_dot_i16x8(a.high, b.high)};
+    return lanes_add(sum, both);
 }
 
 // v with the sign of another one
