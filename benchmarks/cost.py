@@ -31,7 +31,7 @@ from edgelora.learn.training.recipe import MODES, Settings
 from edgelora.learn.training.recompute import choose_recompute, smallest_arena
 from edgelora.model.floatnet.zoo import Transformer, ds_cnn, har_net
 
-from .networks import RESIDUAL, Shape, dense_chain, image, language, motion, network, quantized
+from .networks import RESIDUAL, Shape, dense_chain, image, language, network, quantized, tokens
 
 ELM, ADAPTER = "/bench.elm", "/bench.ela"
 BATCH = SAMPLES  # samples that are timed, and samples of a micro-batch
@@ -261,10 +261,10 @@ def _transformers() -> list[QuantModel]:
         language(300, 8, Transformer(32, 1, (2, 1), 64)),
         language(96, 40, Transformer(48, 1, (6, 3), 96)),
         language(40, 16, Transformer(64, 1, (1, 1), 32)),
-        motion(12, 3, Transformer(16, 1, (2, 2), 32)),
-        motion(25, 6, Transformer(32, 1, (4, 2), 64)),
-        motion(16, 4, Transformer(36, 1, (4, 4), 24)),
-        motion(20, 6, Transformer(28, 1, (4, 2), 40)),
+        tokens(12, 3, Transformer(16, 1, (2, 2), 32)),
+        tokens(25, 6, Transformer(32, 1, (4, 2), 64)),
+        tokens(16, 4, Transformer(36, 1, (4, 4), 24)),
+        tokens(20, 6, Transformer(28, 1, (4, 2), 40)),
         image(16, Transformer(32, 1, (2, 2), 32)),
     ]
 

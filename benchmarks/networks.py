@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import log2, prod
 
@@ -101,14 +101,16 @@ def quantized(net: FloatNet, rng: np.random.Generator | None = None) -> QuantMod
 
 
 def language(symbols: int, length: int, sizes: Transformer, seed: int = 0) -> QuantModel:
-    """A language model of random weights."""
+    """A language model of random weights, with its positions along height, so that it decodes."""
     ids = np.random.default_rng(seed).integers(0, symbols, (16, 1, length, 1))
-    return quantize(language_model(symbols, length, seed, sizes), ids.astype(np.float32))
+    model = quantize(language_model(symbols, length, seed, sizes), ids.astype(np.float32))
+    model.tensors = [replace(tensor, shape=(length, 1, tensor.shape[2])) for tensor in model.tensors]
+    return model
 
 
-def motion(tokens: int, channels: int, sizes: Transformer, seed: int = 0) -> QuantModel:
+def tokens(count: int, channels: int, sizes: Transformer, seed: int = 0) -> QuantModel:
     """An encoder of windows, of random weights, with so many tokens."""
-    return quantized(encoder((1, 4 * tokens, channels), 5, seed, sizes=sizes))
+    return quantized(encoder((1, 4 * count, channels), 5, seed, sizes=sizes))
 
 
 def image(side: int, sizes: Transformer, seed: int = 0) -> QuantModel:

@@ -11,10 +11,12 @@ import pytest
 from random_transformers import LONGEST, WIDEST, random_transformer
 from test_limits import core_takes, host_packs, host_reads, unchecked
 
+from benchmarks.networks import language
 from edgelora.base.errors import InputError
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.network import STREAM_KINDS, Op, QuantModel, Tensor, id_bytes, ids_of
+from edgelora.model.floatnet.zoo import Transformer
 
 Change = Callable[[QuantModel], object]
 
@@ -30,6 +32,15 @@ def test_transformers_come_back_as_they_were(seed: int) -> None:
             one, other = (getattr(op, field.name) for op in (mine, op))
             assert field.name == "weight_scale" or np.array_equal(one, other), (mine.kind, field.name)
     assert core_takes(pack_model(model))
+
+
+def test_rotary_angles_are_stored_once() -> None:
+    """All layers of a language model turn queries and keys by the same ones."""
+    model = language(20, 12, Transformer(16, 2, (2, 1), 8))
+    turns = [op.angles for op in model.ops if op.kind == "rotate"]
+    assert len(turns) == 4 and turns[0] is not None
+    data = pack_model(model)
+    assert data.count(turns[0].astype("<i2").tobytes()) == 1 and core_takes(data)
 
 
 def test_places_of_the_fields() -> None:

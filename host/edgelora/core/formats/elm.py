@@ -148,12 +148,12 @@ def _tables_and_arrays(model: QuantModel, between: bytes = b"") -> bytearray:
     for tensor in model.tensors:
         body += _packed(tensor)
     body += bytes(_OP.size * len(model.ops)) + between
-    weights_at: dict[bytes, int] = {}  # arrays shared by several ops, such as steps of a recurrence, are stored once
+    shared_at: dict[bytes, int] = {}  # weights of steps of a recurrence, and rotary angles, are stored once
     for index, op in enumerate(model.ops):
         weights, *others = _stored_arrays(model, op)
-        offsets = [weights_at.get(weights or b"") or _append(body, weights), *(_append(body, a) for a in others)]
-        if weights and op.weights is not None:
-            weights_at[weights] = offsets[0]
+        offsets = [shared_at.get(weights or b"") or _append(body, weights), *(_append(body, a) for a in others)]
+        if weights and (op.weights is not None or op.kind == "rotate"):
+            shared_at[weights] = offsets[0]
         masks = _MASK_LOW * op.mask_low | _MASK_HIGH * op.mask_high
         flags = masks | _CENTRED * op.centred | _CAUSAL * op.causal
         pairs = (*_pair_at_6(op), *op.stride, *op.dilation, *_pair_at_12(op))
