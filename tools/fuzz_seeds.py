@@ -35,6 +35,7 @@ CHAINS = (
     ("cross_entropy", ("recurrent", "dense")),
     ("cross_entropy", ("conv", "multiply", "minimum", "prelu", "dense")),
     ("cross_entropy", ("gather", "conv", "transposed", "dense")),
+    ("cross_entropy", ("conv", "matmul", "softmax", "squared_difference", "dense")),
     ("cross_entropy", ("lstm", "dense")),
     ("cross_entropy", ("conv", "lstm", "lstm", "dense")),
     ("cross_entropy", ("svdf", "dense")),

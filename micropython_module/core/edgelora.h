@@ -164,6 +164,8 @@ typedef enum {
     EDGELORA_NORM = 27,
     EDGELORA_ROTATE = 28,
     EDGELORA_ATTEND = 29,
+    EDGELORA_SQUARED_DIFFERENCE = 30,
+    EDGELORA_MATMUL = 31,
 } edgelora_kind_t;
 
 typedef enum {

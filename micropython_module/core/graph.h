@@ -39,7 +39,7 @@ uint32_t edgelora_traits(uint32_t kind); // 0: unknown kind
 #define EDGELORA_RECURRENT 1
 #endif
 
-// 0: a build without streams and attention.
+// 0: a build without streams, attention and products of activations as matrices.
 #ifndef EDGELORA_ATTENTION
 #define EDGELORA_ATTENTION 1
 #endif
@@ -77,17 +77,17 @@ typedef struct {
     // s16 [positions, half, 2]
     const int16_t *taps;
     const int32_t *bias; // s32 [out_c], the input's zero point folded in; lstm [out_c, 4, 2]
-    // s32 [out_c]; mean, multiply, embed, widen, norm [1], prelu [2], add, attend [3], softmax
-    // [256]
+    // s32 [out_c]; mean, multiply, embed, widen, norm, matmul [1], prelu [2], add, squared
+    // difference, attend [3], softmax [256]
     const int32_t *multiplier;
-    // s8 [out_c]; mean, multiply, lookup, embed, widen, norm [1], prelu, softmax [2], add, attend
-    // [3]
+    // s8 [out_c]; mean, multiply, lookup, embed, widen, norm, matmul [1], prelu, softmax [2], add,
+    // squared difference, attend [3]
     const int8_t *shift;
     uint32_t traits;
     uint32_t positions; // out_h * out_w
     uint32_t inputs; // K = kernel_h * kernel_w * in_c
     uint16_t in_h, in_w, in_c, out_h, out_w, out_c, kernel_h, kernel_w;
-    uint16_t in2_h, in2_w, in2_c; // each is the output's, or 1 if repeated
+    uint16_t in2_h, in2_w, in2_c; // but of matmul: each is the output's, or 1 if repeated
     int8_t zp_in, zp_in2, zp_out;
     bool is_matrix; // dense, conv or project
     bool rounds; // errors are rounded, else truncated

@@ -40,6 +40,8 @@ CHAINS = {
     "autoencoder": ("conv", "dense", "autoencoder"),
     "pairs": ("conv", "multiply", "prelu", "repeated", "difference", "dense"),
     "extremes": ("conv", "minimum", "multiply", "maximum", "mean"),
+    "differences": ("conv", "squared_difference", "conv", "squared_difference", "dense"),
+    "matmuls": ("conv", "matmul", "softmax", "matmul", "dense"),
     "moves": ("conv", "gather", "conv", "gather", "dense"),
     "transposed": ("transposed", "transposed", "conv", "mean", "dense"),
     "recurrent": ("conv", "recurrent", "dense"),

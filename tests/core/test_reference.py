@@ -56,6 +56,8 @@ CHAINS = {
     "products": ("conv", "multiply", "prelu", "multiply", "dense"),
     "sums": ("conv", "repeated", "difference", "dense"),
     "extremes": ("conv", "minimum", "conv", "maximum", "dense"),
+    "differences": ("conv", "squared_difference", "conv", "dense"),
+    "matmuls": ("conv", "matmul", "softmax", "matmul", "dense"),
     "moves": ("conv", "gather", "conv", "gather", "dense"),
     "transposed": ("conv", "transposed", "conv", "mean", "dense"),
     "recurrent": ("conv", "recurrent", "dense"),

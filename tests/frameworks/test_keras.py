@@ -292,15 +292,15 @@ def test_resizing_is_made_of_matrices(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("fields", [{}, {"value_dim": 3}, {"use_bias": False, "output_shape": 4}])
-def test_attention_is_made_of_multiplications(fields: dict) -> None:
+def test_attention_equals_tflite_micro(fields: dict) -> None:
     K.utils.set_random_seed(6)
     source = K.Input((9, 6))
     x = L.Dense(8)(source)
     x = L.MultiHeadAttention(num_heads=2, key_dim=4, **fields)(x, x)
     model = K.Model(source, L.Dense(3)(L.GlobalAveragePooling1D()(x)))
     x = np.random.default_rng(0).normal(size=(60, 9, 6)).astype(np.float32)
-    assert np.allclose(keras._plain(model).predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5)
     made = edgelora.from_keras(model, x)
+    assert [op.kind for op in made.model.ops].count("matmul") == 2 and made.model.rounds
     check_outputs(made, keras.convert(model, x), x)
 
 

@@ -134,7 +134,8 @@ def model_of(drawn: DrawnOp) -> QuantModel:
             elif drawn.source2[:2] == first[:2]:
                 builder.op("conv", 0, grid=grid, drawn=DrawnOp("conv", first, drawn.source2))
             else:
-                builder.op("conv", 0, grid=grid, drawn=_window_to(first, drawn.source2))
+                to = _rows_to if drawn.kind == "matmul" else _window_to
+                builder.op("conv", 0, grid=grid, drawn=to(first, drawn.source2))
     end = len(builder.model.ops)
     builder.op(drawn.kind, end - 1 if drawn.source2 else end, end if drawn.source2 else None, drawn=drawn)
     if drawn.edges:
@@ -147,6 +148,11 @@ def _window_to(source: Shape, target: Shape) -> DrawnOp:
     """A 1x1 convolution with stride, whose output is broadcast along axes."""
     stride = tuple(255 if target[i] == 1 else 1 for i in range(2))
     return DrawnOp("conv", source, target, stride=stride)
+
+
+def _rows_to(source: Shape, target: Shape) -> DrawnOp:
+    """A convolution whose output has fewer columns."""
+    return DrawnOp("conv", source, target, kernel=(1, source[1] - target[1] + 1))
 
 
 def random_target(rng: np.random.Generator, model: QuantModel) -> int | NDArray[np.int8]:
@@ -352,6 +358,9 @@ class Builder:
             self._svdf()
         elif kind == "lstm" and (shape[2] > 60 or shape[0] * shape[1] > 150):
             self._dense(last)
+        elif kind == "matmul":
+            self.op("conv", shape=shape)
+            self.op("matmul", end, end + 1, last=last)
         elif kind in PAIR_KINDS and kind != "add" or kind == "repeated":
             self._pair(kind if kind != "repeated" else str(self.rng.choice(["add", "multiply"])), last)
         elif kind == "difference":
@@ -558,6 +567,8 @@ class Builder:
                 return _turned(op, source)
             more = rng.integers(1, 3, 3) if rng.random() < 0.5 else (1, 1, 1)
             return tuple(int(min(n * by, 60)) for n, by in zip(_turned(op, source), more, strict=True))
+        if op.kind == "matmul":
+            return (*source[:2], self.model.tensors[op.input2].shape[1])
         if op.kind == "reshape":
             size = math.prod(source)
             factors = [n for n in range(1, size + 1) if size % n == 0 and size // n <= 64]
@@ -627,8 +638,15 @@ class Builder:
             real = [[pair[0] * repeated(self.model, op, pair[1])] for pair in real]
         elif op.kind == "add":
             real = [[pair[0] + repeated(self.model, op, pair[1])] for pair in real]
+        elif op.kind == "squared_difference":
+            real = [[np.square(pair[0] - repeated(self.model, op, pair[1]))] for pair in real]
+        elif op.kind == "matmul":
+            images = [self.model.tensors[i].shape for i in op.inputs]
+            pairs = [[x.reshape(shape) for x, shape in zip(pair, images, strict=True)] for pair in real]
+            real = [[a @ b.transpose(0, 2, 1)] for a, b in pairs]
         values = [pair[0].mean(axis=0) if op.kind == "mean" else pair[0] for pair in real]
-        least = max(self.model.tensors[i].scale for i in op.inputs)
+        scales = [self.model.tensors[i].scale for i in op.inputs]
+        least = max(scales) ** 2 if op.kind == "squared_difference" else max(scales)
         return max(float(np.std(values)), least)
 
     def _real(self, index: int, trace: Trace) -> NDArray[np.float64]:
@@ -639,7 +657,7 @@ class Builder:
         """Sets values that no quantizer would choose, if the model is to have some."""
         if self.oracle or not self.edges:
             return
-        if op.kind in WEIGHT_KINDS or op.kind in ("multiply", "prelu") and self.rng.random() < 0.3:
+        if op.kind in WEIGHT_KINDS or op.kind in ("multiply", "matmul", "prelu") and self.rng.random() < 0.3:
             _edge_multipliers(self.rng, op)
         elif op.kind == "lookup" and self.rng.random() < 0.3:
             op.table = self.rng.integers(-128, 128, 256).astype(np.int8)

@@ -243,6 +243,22 @@ def _pair(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
     return {"source": source, "source2": second, "target": source, "known": known, "takes_off": takes_off}
 
 
+def _matmul(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
+    """Rows of two images, the second's a constant where no window could make as many."""
+    images, depth = side(draw, 8), side(draw, min(work, 16384), CHANNELS)
+    rows = side(draw, max(1, min(work, ELEMENTS) // (images * depth)), (8, 24, 130))
+    columns = side(
+        draw, max(1, min(work // (images * depth * rows), ELEMENTS // (images * max(depth, rows)))), CHANNELS
+    )
+    known = not 0 <= rows - columns < 255 or draw(0, 4) == 0
+    return {
+        "source": (images, rows, depth),
+        "source2": (images, columns, depth),
+        "target": (images, rows, columns),
+        "known": known,
+    }
+
+
 def _gather(draw: Draw, kind: str, work: int, tflite: bool) -> dict:
     """A gather with any order of axes; sizes are the input's or others."""
     source = shape(draw, min(work, ELEMENTS))
@@ -350,6 +366,7 @@ _OTHERS = {
     "mean": _mean,
     **dict.fromkeys(PAIR_KINDS, _pair),
     "gather": _gather,
+    "matmul": _matmul,
     "lstm": _lstm,
     "svdf_features": _svdf_features,
     "svdf_time": _svdf_time,

@@ -194,6 +194,12 @@ def op_forward(model: QuantModel, index: int, trace: Trace, layer: AdapterLayer 
         return np.clip(windows(model, op, x, -128).max(axis=1), op.act_min, op.act_max)
     if op.kind in PAIR_KINDS:
         return pair_forward(model, op, x, other)
+    if op.kind == "matmul":
+        a, b = (
+            image(model, op.input, centred(model, op.input, x)),
+            image(model, op.input2, centred(model, op.input2, other)),
+        )
+        return to_output(model, op, int32(a @ b.transpose(0, 2, 1)).reshape(len(x), -1))
     if op.kind == "constant":
         return op.values.astype(np.int64).reshape(-1, op.values.shape[2])
     if op.kind == "gather":
@@ -297,6 +303,11 @@ def svdf_time(model: QuantModel, op: Op, x: Ints) -> Ints:
     return np.clip(made + model.tensors[op.output].zero_point, -128, 127)[None]
 
 
+def centred(model: QuantModel, index: int, values: Ints) -> Ints:
+    """Values of tensor `index` less its zero point."""
+    return values - model.tensors[index].zero_point
+
+
 def image(model: QuantModel, index: int, values: Ints) -> Ints:
     """Values of tensor `index` as [height, width, channels]."""
     return values.reshape(model.tensors[index].shape)
@@ -361,11 +372,19 @@ def pair_forward(model: QuantModel, op: Op, a: Ints, b: Ints) -> Ints:
         size, sign = np.abs(multiplier), np.sign(multiplier)
         s = sum(sign[k] * requantize(x << 20, size[k], shift[k]) for k, x in enumerate((a, b)))
         scaled = requantize(int32(s), multiplier[2], shift[2])
+    elif op.kind == "squared_difference":
+        scaled = requantize(apart(op, a, b) ** 2, multiplier[2], shift[2])
     else:
         scaled = requantize(a * b, multiplier[-1], shift[-1])
     if op.kind == "prelu":
         scaled = np.where(a < 0, scaled, requantize(a, multiplier[0], shift[0]))
     return np.clip(scaled + model.tensors[op.output].zero_point, op.act_min, op.act_max)
+
+
+def apart(op: Op, a: Ints, b: Ints) -> Ints:
+    """What a squared difference squares, int16."""
+    multiplier, shift = op.multiplier.astype(np.int64), op.shift.astype(np.int64)
+    return int16(requantize(a << 7, multiplier[0], shift[0]) - requantize(b << 7, multiplier[1], shift[1]))
 
 
 def softmax_forward(op: Op, x: Ints) -> Ints:
@@ -825,6 +844,12 @@ def op_backward(
         return [max_pool_backward(model, op, trace.y[op.input], e, x)]
     if op.kind in PAIR_KINDS:
         return [pair_backward(model, op, k, trace, e, x) for k in range(2)]
+    if op.kind == "matmul":
+        q, x = block(e * (int(op.multiplier[0]) >> 16), x + int(op.shift[0]) - 15, model.rounds)
+        q = image(model, op.output, q)
+        a, b = (image(model, i, centred(model, i, trace.y[i])) for i in op.inputs)
+        made = (int32(q @ b), int32(q.transpose(0, 2, 1) @ a))
+        return [block(v.reshape(-1, v.shape[2]), x, model.rounds) for v in made]
     if op.kind == "gather":
         places = gathered(model, op, np.arange(trace.y[op.input].size).reshape(model.tensors[op.input].shape))
         v = np.zeros(trace.y[op.input].size, e.dtype)
@@ -875,6 +900,8 @@ def pair_backward(model: QuantModel, op: Op, k: int, trace: Trace, e: Ints, x: i
     if op.kind == "multiply":
         e, x = block(e * (int(op.multiplier[0]) >> 16), x + int(op.shift[0]) - 15, model.rounds)
         e = e * (a if k else b)
+    elif op.kind == "squared_difference":
+        e = e * round_shift(apart(op, a, b), 7)
     elif op.kind in ("minimum", "maximum"):
         takes = first <= second if op.kind == "minimum" else first >= second
         e = np.where(takes != bool(k), e, 0)
@@ -888,10 +915,13 @@ def pair_backward(model: QuantModel, op: Op, k: int, trace: Trace, e: Ints, x: i
         e = whole.sum(axis=tuple(i for i in range(3) if shape[i] == 1), keepdims=True).reshape(-1, shape[2])
         if op.kind == "add":
             e, x = block(e, x, model.rounds)
-    if op.kind == "add":
+    if op.kind in ("add", "squared_difference"):
+        units, sign = 20, int(np.sign(op.multiplier[k]))
+        if op.kind == "squared_difference":
+            (e, x), units, sign = block(e, x, model.rounds), 15, 1 - 2 * k
         high = np.abs(op.multiplier.astype(np.int64)) >> 16
-        factor = int(np.sign(op.multiplier[k])) * (high[k] * high[2] >> 15)
-        return block(e * factor, x - 15 + 20 + int(op.shift[k]) + int(op.shift[2]), model.rounds)
+        factor = sign * (high[k] * high[2] >> 15)
+        return block(e * factor, x - 15 + units + int(op.shift[k]) + int(op.shift[2]), model.rounds)
     return block(e, x, model.rounds)
 
 

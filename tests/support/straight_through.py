@@ -135,6 +135,8 @@ class FloatModel:
             return np.take_along_axis(windows(model, op, x, 0), first, axis=1)[:, 0]
         if op.kind == "mean":
             return source.sum(axis=0, keepdims=True) * self.factors[index]
+        if op.kind == "matmul":
+            return self._product_of_two(index, source, other - model.tensors[op.input2].zero_point)
         if op.kind in PAIR_KINDS:
             return self._pair(index, frame, x, _taken(repeated(model, op, _places(other)), other))
         if op.kind == "constant":
@@ -199,8 +201,18 @@ class FloatModel:
         if op.kind == "add":
             return (a * factor[0] + b * factor[1]) * 2**20 * factor[2]
         zero = model.tensors[op.input].zero_point
+        if op.kind == "squared_difference":
+            apart = [x - model.tensors[i].zero_point for x, i in zip((a, b), op.inputs, strict=True)]
+            return np.square(2**7 * (apart[0] * factor[0] - apart[1] * factor[1])) * factor[2]
         product = (a - zero) * (b - model.tensors[op.input2].zero_point) * factor[-1]
         return product if op.kind == "multiply" else np.where(now < zero, product, (a - zero) * factor[0])
+
+    def _product_of_two(self, index: int, a: Floats, b: Floats) -> Floats:
+        """Two activations, less their zero points, as matrices: rows of the one by rows of the other."""
+        images = [self.model.tensors[i].shape for i in self.model.ops[index].inputs]
+        a, b = (x.reshape(*shape, x.shape[-1]) for x, shape in zip((a, b), images, strict=True))
+        made = np.einsum("htcn,hscn->htsn", *_alike(a, b)) * self.factors[index]
+        return made.reshape(-1, *made.shape[2:])
 
     def _moved(self, op: Op, x: Floats, other: Floats) -> Floats:
         """Ops that only move values: concatenate, slice, pad, reshape, gather."""

@@ -36,6 +36,8 @@ _CODES = {
     "minimum": schema.BuiltinOperator.MINIMUM,
     "maximum": schema.BuiltinOperator.MAXIMUM,
     "prelu": schema.BuiltinOperator.PRELU,
+    "squared_difference": schema.BuiltinOperator.SQUARED_DIFFERENCE,
+    "matmul": schema.BuiltinOperator.BATCH_MATMUL,
     "concatenate": schema.BuiltinOperator.CONCATENATION,
     "pad": schema.BuiltinOperator.PAD,
     "softmax": schema.BuiltinOperator.SOFTMAX,
@@ -136,8 +138,10 @@ class _Writer:
             options = made(fusedActivationFunction=fused)
         elif op.kind in ("minimum", "maximum"):
             options = schema.MaximumMinimumOptionsT()
-        elif op.kind == "prelu":
+        elif op.kind in ("prelu", "squared_difference"):
             options = None
+        elif op.kind == "matmul":
+            options = schema.BatchMatMulOptionsT(adjY=True)
         elif op.kind == "concatenate":
             options = schema.ConcatenationOptionsT(axis=op.axis)
         elif op.kind == "pad":

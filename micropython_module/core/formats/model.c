@@ -136,6 +136,14 @@ static bool pair_ok(
         (uint32_t)out->height * out->width * out->channels / parts <= EDGELORA_MAX_REPEATED;
 }
 
+// Two images of as many rows as the output has rows and columns; sums stay within 31 bits.
+static bool matmul_ok(
+    const edgelora_tensor_t *a, const edgelora_tensor_t *b, const edgelora_tensor_t *out) {
+    return a->height == out->height && b->height == out->height && a->width == out->width &&
+        b->width == out->channels && a->channels == b->channels &&
+        a->channels <= EDGELORA_MAX_PATCH;
+}
+
 static bool same_grid(
     const edgelora_tensor_t *a, const edgelora_tensor_t *b, const edgelora_tensor_t *out) {
     return a->zero_point == out->zero_point && b->zero_point == out->zero_point;
@@ -373,6 +381,13 @@ static edgelora_status_t op_check(
             break;
         case EDGELORA_MULTIPLY:
             ok = pair_ok(in, in2, out) && requantization_ok(file, op, 1);
+            break;
+        case EDGELORA_SQUARED_DIFFERENCE:
+            ok = pair_ok(in, in2, out) && in_s32(file, op->multiplier, 3, 0, INT32_MAX) &&
+                add_ok(file, op);
+            break;
+        case EDGELORA_MATMUL:
+            ok = matmul_ok(in, in2, out) && requantization_ok(file, op, 1);
             break;
         case EDGELORA_MINIMUM:
         case EDGELORA_MAXIMUM:

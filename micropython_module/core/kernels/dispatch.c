@@ -150,6 +150,7 @@ EDGELORA_HOT void edgelora_op_forward(
         case EDGELORA_MINIMUM:
         case EDGELORA_MAXIMUM:
         case EDGELORA_PRELU:
+        case EDGELORA_SQUARED_DIFFERENCE:
             edgelora_pair_forward_s8(g, x, x2, y);
             break;
         case EDGELORA_GATHER:
@@ -212,6 +213,9 @@ EDGELORA_HOT void edgelora_op_forward(
             } else {
                 edgelora_attend_forward_s8(g, x, x2, pass->x3, y, pass->scratch);
             }
+            break;
+        case EDGELORA_MATMUL:
+            edgelora_matmul_forward_s8(g, x, x2, y);
             break;
 #endif
     }
@@ -318,6 +322,7 @@ EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
         case EDGELORA_MINIMUM:
         case EDGELORA_MAXIMUM:
         case EDGELORA_PRELU:
+        case EDGELORA_SQUARED_DIFFERENCE:
             return edgelora_pair_backward_s8(g, error, k, dx);
         case EDGELORA_GATHER:
             return edgelora_gather_backward_s8(g, error, dx);
@@ -344,6 +349,8 @@ EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
             return edgelora_norm_backward_s8(g, error, dx);
         case EDGELORA_ROTATE:
             return edgelora_rotate_backward_s8(g, error, dx);
+        case EDGELORA_MATMUL:
+            return edgelora_matmul_backward_s8(g, error, k, dx);
 #endif
         case EDGELORA_PAD:
             edgelora_pad_backward_s8(g, error->e, dx);

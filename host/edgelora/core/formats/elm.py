@@ -252,7 +252,11 @@ class _Slot:
     optional: bool = False
 
 
-_MULTIPLIERS = {"mean": 1, "multiply": 1, "widen": 1, "prelu": 2, "add": 3, "attend": 3}  # of kinds without arrays
+_MULTIPLIERS = {  # of kinds without arrays
+    **dict.fromkeys(("mean", "multiply", "matmul", "widen"), 1),
+    "prelu": 2,
+    **dict.fromkeys(("add", "squared_difference", "attend"), 3),
+}
 
 
 def _slots(model: QuantModel, index: int) -> list[_Slot | None]:
@@ -637,6 +641,10 @@ def _check_shapes(model: QuantModel, op: Op, where: str) -> None:
         )
         known = op.kind != "prelu" or op.input2 > 0 and model.ops[op.input2 - 1].kind == "constant"
         require(known, f"{where}: its slopes, input2, must be a constant")
+    elif op.kind == "matmul":
+        fits = source[:2] == target[:2] and other == (source[0], target[2], source[2])
+        require(fits, f"{where}: {source} and {other} in, {target} out, must be rows for each row and column out")
+        require(source[2] <= MAX_PATCH, f"{where}: sums of {source[2]} products, the limit is {MAX_PATCH}")
     elif op.kind == "gather":
         require(
             len({*op.axes}) == 2 and all(1 <= axis <= 3 for axis in op.axes),
@@ -780,5 +788,5 @@ def _check_op_shifts(op: Op, where: str) -> None:
     if op.kind == "lstm":
         shifts = shifts[:LSTM_SCALES]
     low, high = int(shifts.min()), int(shifts.max())
-    most = MAX_ADD_SHIFT if op.kind == "add" else MAX_SHIFT
+    most = MAX_ADD_SHIFT if op.kind in ("add", "squared_difference") else MAX_SHIFT
     require(MIN_SHIFT <= low <= high <= most, f"{where}: has shifts {low}..{high}, must be in {MIN_SHIFT}..{most}")

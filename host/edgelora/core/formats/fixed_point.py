@@ -19,6 +19,7 @@ from .network import Op, QuantModel, Tensor
 
 Ints = NDArray[np.int64]
 ADD_LEFT_SHIFT = 20
+DIFFERENCE_LEFT_SHIFT = 7  # of a squared difference
 SOFTMAX_INTEGER_BITS = 5  # of the scaled difference to the maximum
 ROOT_SHIFT = 20  # of a reciprocal square root, before its scale
 SIGMOID_INTEGER_BITS = 4  # of the inputs of logistic and tanh
@@ -78,6 +79,16 @@ def add_multipliers(a: Tensor, b: Tensor, out: Tensor) -> list[tuple[int, int]]:
     return [quantize_multiplier(real) for real in (scales[0] / twice, scales[1] / twice, output)]
 
 
+def difference_multipliers(a: Tensor, b: Tensor, out: Tensor) -> list[tuple[int, int]]:
+    """(multiplier, shift) of the two inputs and the output of a squared difference. ValueError as `add_multipliers`."""
+    scales = [_float32(tensor.scale) for tensor in (a, b, out)]
+    twice = 2 * max(scales[:2])
+    output = twice * twice / (2 ** (2 * DIFFERENCE_LEFT_SHIFT) * scales[2])
+    if output >= 1:
+        raise InputError(f"scale {out.scale:g} of a squared difference is too small for {a.scale:g}, {b.scale:g}")
+    return [quantize_multiplier(real) for real in (scales[0] / twice, scales[1] / twice, output)]
+
+
 def take_off(op: Op, place: int) -> None:
     """Turns an add into a subtraction of one of its inputs."""
     assert op.multiplier is not None
@@ -112,7 +123,9 @@ def derive(model: QuantModel, op: Op, function: str = "requantize") -> None:
         set_multipliers(op, [fold_count(*quantize_multiplier(scale_in / scale_out), count)])
     elif op.kind == "add":
         set_multipliers(op, add_multipliers(source, model.tensors[op.input2], target))
-    elif op.kind == "multiply":
+    elif op.kind == "squared_difference":
+        set_multipliers(op, difference_multipliers(source, model.tensors[op.input2], target))
+    elif op.kind in ("multiply", "matmul"):
         other = _float32(model.tensors[op.input2].scale)
         set_multipliers(op, [quantize_multiplier(scale_in * other / scale_out)])
     elif op.kind == "prelu":
@@ -166,6 +179,9 @@ def pair_outputs(op: Op, grids: tuple[Tensor, Tensor, Tensor], a: Ints, b: Ints)
         parts = [x << ADD_LEFT_SHIFT for x in (a, b)]
         terms = [np.sign(m) * multiply(x, abs(m), s) for x, (m, s) in zip(parts, pairs, strict=False)]
         y = multiply(terms[0] + terms[1], *pairs[2])
+    elif op.kind == "squared_difference":
+        one, two = (multiply(x << DIFFERENCE_LEFT_SHIFT, *pair) for x, pair in zip((a, b), pairs, strict=False))
+        y = multiply(saturate_16(one - two) ** 2, *pairs[2])
     else:
         y = multiply(a * b, *pairs[-1])
         y = np.where(a < 0, y, multiply(a, *pairs[0])) if op.kind == "prelu" else y
@@ -181,6 +197,8 @@ def set_pair_table(op: Op, pair: Op, grids: tuple[Tensor, Tensor, Tensor], value
         slope = slope * np.sign(pair.multiplier[0])
     elif pair.kind == "multiply":
         slope = slope * other
+    elif pair.kind == "squared_difference":
+        slope = 2 * (real - other)
     elif pair.kind == "prelu":
         slope = np.where(real >= 0, 1.0, other)
     elif pair.kind in ("minimum", "maximum"):

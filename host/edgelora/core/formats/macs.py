@@ -7,11 +7,13 @@ from .network import QuantModel
 
 
 def op_macs(model: QuantModel, index: int) -> int:
-    """Multiply-accumulates of an op's inference, padding included; 0 for ops without weights but attend."""
+    """Multiply-accumulates of an op's inference, padding included; 0 for ops without weights but attend and matmul."""
     op = model.ops[index]
     if op.kind == "attend":
         rows, channels = model.tensors[op.input].positions, model.tensors[op.input].shape[2]
         return (rows * (rows + 1) if op.causal else 2 * rows * rows) * channels
+    if op.kind == "matmul":
+        return model.tensors[op.output].size * model.tensors[op.input].shape[2]
     if op.taps is not None:
         return op.taps.size
     if op.weights is None:

@@ -63,15 +63,18 @@ KINDS = (
     "norm",
     "rotate",
     "attend",
+    "squared_difference",
+    "matmul",
 )
 MATRIX_KINDS = ("dense", "conv", "project")  # can carry an adapter
 WEIGHT_KINDS = (*MATRIX_KINDS, "depthwise")
 POOL_KINDS = ("average_pool", "max_pool")
 WINDOW_KINDS = ("conv", "project", "depthwise", *POOL_KINDS)  # with kernel, stride and padding
-PAIR_KINDS = ("add", "multiply", "minimum", "maximum", "prelu")  # element by element; the second input may be repeated
+# element by element; the second input may be repeated
+PAIR_KINDS = ("add", "multiply", "minimum", "maximum", "prelu", "squared_difference")
 STREAM_KINDS = ("embed", "project", "widen")  # add to a stream, their second input, or begin one
 TRANSFORMER_KINDS = (*STREAM_KINDS, "norm", "rotate", "attend")
-TWO_INPUT_KINDS = (*PAIR_KINDS, "concatenate")
+TWO_INPUT_KINDS = (*PAIR_KINDS, "concatenate", "matmul")
 AXIS_KINDS = ("concatenate", "slice")  # along height, width or channels
 SAME_GRID_KINDS = (
     *POOL_KINDS,
@@ -154,10 +157,10 @@ class Op:
 
     weights: int8 [out, kernel_h, kernel_w, in] (dense: kernel 1x1 over the flattened input; depthwise:
     [kernel_h, kernel_w, out]); bias: int32 [out]; multiplier, shift: int32/int8 [out], TFLite's fixed-point form
-    ([1] for mean and multiply; [3] for add: of the two inputs, negative for a subtracted one, and the output; [2] for
-    prelu: of inputs >= 0 and < 0). A lookup has int8 [256] `table` and `slope`, with
-    shift [1] dy/dx = slope * 2**shift; a softmax int32 [256] `exponentials` and shift [2], the mantissa and exponent of
-    scale_in / scale_out. `fixed_point` derives all of them. A history may have int8 `initial`, its content
+    ([1] for mean, multiply and matmul; [3] for add and squared_difference: of the two inputs, negative for one that an
+    add takes off, and the output; [2] for prelu: of inputs >= 0 and < 0). A lookup has int8 [256] `table` and `slope`,
+    with shift [1] dy/dx = slope * 2**shift; a softmax int32 [256] `exponentials` and shift [2], the mantissa and
+    exponent of scale_in / scale_out. `fixed_point` derives all of them. A history may have int8 `initial`, its content
     before the first frame [elements of the output - elements of the input]; None: the zero point.
     A constant has `values` of its output's shape: int8, or int16 of a stream. A gather may have uint16 `positions`:
     along height, width and channels of its input, the index that each output takes; None: all, in order.

@@ -108,7 +108,6 @@ def _plain(model: Any) -> Any:
     it has an operator. Layer normalization multiplies the deviation from the mean by itself, as TFLite's squared
     difference computes with 14 bits. SELU is composed of ReLU and ELU instead of a comparison and a select. A Dense in
     TimeDistributed becomes a plain Dense, as TimeDistributed splits the batch. Resizing multiplies by matrices.
-    Attention sums elementwise products of two matrices, which are all in memory at once.
     Raises KerasError if there are more steps than a network may have ops.
     """
     layers = list(model._flatten_layers())
@@ -132,8 +131,7 @@ def _plain(model: Any) -> Any:
 
 def _is_written_anew(layer: Any) -> bool:
     """Whether the model's copy composes this layer of other operators."""
-    layers = tf.keras.layers
-    plain = isinstance(layer, layers.LayerNormalization) or type(layer) is layers.MultiHeadAttention
+    plain = isinstance(layer, tf.keras.layers.LayerNormalization)
     return plain or _is_selu(layer) or _is_dense_at_each_step(layer) or _resizes(layer)
 
 
@@ -244,8 +242,6 @@ def _copied(layer: Any, fused: set[str]) -> Any:
         return _Normalization.from_config(config)
     if _is_dense_at_each_step(layer):
         return layers.Dense.from_config(layer.layer.get_config())
-    if type(layer) is layers.MultiHeadAttention:
-        return _Attention.from_config(config)
     if _resizes(layer):
         return _Resizing.from_config(config)
     return type(layer).from_config(config)
@@ -261,23 +257,6 @@ class _Normalization(tf.keras.layers.LayerNormalization):  # type: ignore[misc]
         made = apart * tf.math.rsqrt(spread + self.epsilon)
         made = made if self.gamma is None else made * self.gamma
         return made if self.beta is None else made + self.beta
-
-
-class _Attention(tf.keras.layers.MultiHeadAttention):  # type: ignore[misc]
-    """Attention by elementwise products and sums, head by head."""
-
-    def _compute_attention(
-        self, query: Any, key: Any, value: Any, attention_mask: Any = None, *_: Any, **__: Any
-    ) -> Any:
-        if attention_mask is not None:
-            raise KerasError(f"{self.name}: attention with a mask isn't supported")
-        heads = []
-        for head in range(self.num_heads):
-            q, k, v = (side[:, :, head] for side in (query, key, value))
-            scores = tf.reduce_sum(q[:, :, None] * k[:, None], axis=3) * self._key_dim**-0.5
-            weights = tf.nn.softmax(scores)
-            heads.append(tf.reduce_sum(weights[:, :, None] * tf.transpose(v, (0, 2, 1))[:, None], axis=3))
-        return tf.stack(heads, axis=2), None
 
 
 class _Resizing(tf.keras.layers.Resizing):  # type: ignore[misc]

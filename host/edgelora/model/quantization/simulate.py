@@ -69,6 +69,9 @@ def simulate_op(model: QuantModel, op: Op, q: Array, *others: Array) -> Array:
         total: Array = (accumulators(model, op, q) + op.bias) * (source.scale * op.weight_scale / target.scale)
     elif other is not None and op.kind in PAIR_KINDS:
         total = _pair(op, source.dequantize(q), model.tensors[op.input2].dequantize(other)) / target.scale
+    elif op.kind == "matmul" and other is not None:
+        a, b = source.dequantize(q), model.tensors[op.input2].dequantize(other)
+        total = a @ b.swapaxes(-1, -2) / target.scale
     elif op.kind == "norm":
         total = _norm(model, op, q) / target.scale
     elif op.kind == "rotate" and op.angles is not None:
@@ -111,6 +114,8 @@ def _pair(op: Op, a: Array, b: Array) -> Array:
     """Two real inputs, element by element."""
     if op.kind == "multiply":
         return a * b
+    if op.kind == "squared_difference":
+        return np.square(a - b)
     if op.kind == "prelu":
         return np.where(a >= 0, a, a * b)
     assert op.multiplier is not None

@@ -17,12 +17,27 @@ static void add_row(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2
     }
 }
 
+static bool is_squared_difference(const edgelora_shape_t *g) {
+    return EDGELORA_ATTENTION && g->op->kind == EDGELORA_SQUARED_DIFFERENCE;
+}
+
+// a - b, s16 in units of 2^-7 of twice the larger scale. a, b: s8.
+static int32_t difference(const edgelora_shape_t *g, int32_t a, int32_t b) {
+    return clamp_s16(requantize((a - g->zp_in) * (1 << 7), g->multiplier[0], g->shift[0]) -
+        requantize((b - g->zp_in2) * (1 << 7), g->multiplier[1], g->shift[1]));
+}
+
 // A row of any other op with two inputs.
 static void pair_row(const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, uint32_t step,
     uint32_t n, int8_t *y) {
     bool slopes = g->op->kind == EDGELORA_PRELU;
     for (uint32_t i = 0; i < n; ++i, x2 += step) {
         int32_t a = x[i] - g->zp_in, product = a * (*x2 - g->zp_in2); // |product| <= 255^2
+        if (is_squared_difference(g)) {
+            int32_t apart = difference(g, x[i], *x2);
+            y[i] = requantize_output(g, apart * apart, 2);
+            continue;
+        }
         switch (g->op->kind) {
             case EDGELORA_MINIMUM:
                 y[i] = x[i] < *x2 ? x[i] : *x2;
@@ -56,13 +71,14 @@ void edgelora_pair_forward_s8(
     }
 }
 
-// dx = e times the factor of input k of an add, the product of both multipliers in Q15. dx may be
-// e.
+// dx = e times the factor of input k of an add or a squared difference, the product of both
+// multipliers in Q15. dx may be e.
 static int32_t add_backward(
     const edgelora_shape_t *g, const int8_t *e, uint32_t count, uint32_t k, int8_t *dx) {
     int32_t high = (int32_t)abs_u32(g->multiplier[k]) >> 16,
             m = (high * (g->multiplier[2] >> 16)) >> 15, v[EDGELORA_PIECE];
-    m = g->multiplier[k] < 0 ? -m : m;
+    bool squares = is_squared_difference(g);
+    m = g->multiplier[k] < 0 || (squares && k) ? -m : m;
     edgelora_block_t block = {dx, 0, 0, g->rounds};
     while (block.count < count) {
         uint32_t n = count - block.count < EDGELORA_PIECE ? count - block.count : EDGELORA_PIECE;
@@ -71,7 +87,7 @@ static int32_t add_backward(
         }
         edgelora_block_append(&block, v, n);
     }
-    return block.shift - 15 + 20 + g->shift[k] + g->shift[2];
+    return block.shift - 15 + (squares ? 15 : 20) + g->shift[k] + g->shift[2];
 }
 
 // The exponent of a PReLU's slopes: that of the larger one, so that factors are below 2^15.
@@ -87,6 +103,9 @@ static int32_t share(
         return e;
     }
     const int8_t *a = error->x + i, *b = error->x2 + j; // only read if traits say so
+    if (is_squared_difference(g)) { // scaled afterwards, too
+        return e * round_shift(difference(g, *a, *b), 7);
+    }
     switch (g->op->kind) {
         case EDGELORA_MULTIPLY:
             return e * (k ? *a - g->zp_in : *b - g->zp_in2);
@@ -122,7 +141,7 @@ static int32_t shares(
         repeat_span(i / channels / width, height, g->out_h, &y0, &y1);
         repeat_span(i / channels % width, width, g->out_w, &x0, &x1);
         repeat_span(i % channels, channels, g->out_c, &c0, &c1);
-        v[n] = 0; // |v| <= 127 * 255 * 65535, or less than 2^27
+        v[n] = 0; // |v| <= 127 * 256 * 65535, below 2^31
         for (uint32_t y = y0; y < y1; ++y) {
             for (uint32_t x = x0; x < x1; ++x) {
                 for (uint32_t c = c0; c < c1; ++c) {
@@ -164,11 +183,11 @@ EDGELORA_WARM int32_t edgelora_pair_backward_s8(
     if (g->op->kind == EDGELORA_MULTIPLY && is_flat(g)) {
         return multiply_backward(g, error, k, dx);
     }
-    if (g->op->kind != EDGELORA_ADD) {
+    if (g->op->kind != EDGELORA_ADD && !is_squared_difference(g)) {
         exponent += shares(g, error, k, dx);
         return g->op->kind == EDGELORA_PRELU ? exponent + prelu_top(g) - 15 : exponent;
     }
-    if (mine == count) {
+    if (g->op->kind == EDGELORA_ADD && mine == count) {
         return exponent + add_backward(g, error->e, count, k, dx);
     }
     exponent += shares(g, error, k, dx);

@@ -61,7 +61,7 @@ void edgelora_pool_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t
 int32_t edgelora_pool_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 
-// Elementwise. pair: add, multiply, minimum, maximum, prelu.
+// Elementwise. pair: add, multiply, minimum, maximum, prelu, squared difference.
 void edgelora_pair_forward_s8(
     const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y);
 int32_t edgelora_pair_backward_s8(
@@ -112,6 +112,12 @@ void edgelora_attend_next_s8(const edgelora_shape_t *g, const int8_t *q, const i
 // positions]
 void edgelora_attend_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error,
     int8_t *const dx[3], int32_t exponent[3]);
+
+// The product of two activations as matrices.
+void edgelora_matmul_forward_s8(
+    const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y);
+int32_t edgelora_matmul_backward_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx);
 
 // Copies. The backward pass keeps e's exponent.
 EDGELORA_HOT void edgelora_copy_s8(int8_t *to, const int8_t *from, uint32_t count);

@@ -6,6 +6,7 @@ becomes 1xWxC. Operators that only reshape emit no op unless a reader needs the 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ FORMS: dict[int, str] = {  # kind of file, by its type of activations
     Type.UINT8: " (the older uint8 quantization)",
 }
 Shape = tuple[int, int, int]
+_SCALED = ("mean", "add", "multiply", "prelu", "softmax", "squared_difference", "matmul")  # scales give constants
 
 
 class _OperatorError(TfliteError):
@@ -136,9 +138,13 @@ class Builder:
         return tensor.values().astype(np.int64)
 
     def want_shape(self, shape: tuple[int, ...], output: int = 0) -> None:
-        """Raises unless an output has this shape in the file."""
-        declared = self.graph.tensors[self.operator.outputs[output]].shape
-        if declared != tuple(shape):
+        """Raises unless an output has this shape in the file, which may leave it open; from here on it has."""
+        index = self.operator.outputs[output]
+        tensor = self.graph.tensors[index]
+        declared = tensor.shape
+        if tensor.is_dynamic:
+            self.graph.tensors[index] = dataclasses.replace(tensor, shape=tuple(shape))
+        elif declared != tuple(shape):
             raise self.refusal(f"its output has shape {list(declared)}, must be {list(shape)}: the file is damaged")
 
     def shape_of(self, index: int) -> Shape:
@@ -170,6 +176,13 @@ class Builder:
             index = self.append(op, output_shape(layer, shape), tensor.scale, tensor.zero_point)
         return index
 
+    def turned(self, index: int) -> int:
+        """A tensor with width and channels exchanged."""
+        tensor = self.model.tensors[index]
+        height, width, channels = tensor.shape
+        op = Op("gather", index, 0, axes=(1, 3))
+        return self.append(op, (height, channels, width), tensor.scale, tensor.zero_point)
+
     def spatial_source(self, place: int = 0) -> int:
         """The tensor that the operator reads, in the file's shape."""
         return self.reshaped(self.source(place), spatial(self.tensor(place).shape))
@@ -199,7 +212,7 @@ class Builder:
         if math.prod(shape) != target.size:
             raise self.refusal(f"its output has shape {list(target.shape)}, must be {list(shape)}")
         self.found[self.operator.outputs[0]] = self.append(op, shape, *grid_of(target))
-        if op.multiplier is None and op.kind in (*WEIGHT_KINDS, "mean", "add", "multiply", "prelu", "softmax"):
+        if op.multiplier is None and op.kind in (*WEIGHT_KINDS, *_SCALED):
             fixed_point.derive(self.model, op)
         if fused:
             self.fuse(op, self.model.tensors[op.output], fused)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .builder import Builder, Handler
+from .builder import MAX_AXES, Builder, Handler
 from .codes import Code
 from .file import Type
 
@@ -52,6 +52,36 @@ def fold_pack(at: Builder) -> None:
     fold(at, np.concatenate(parts))
 
 
+def fold_join(at: Builder) -> None:
+    """CONCATENATION of shapes."""
+    parts = [at.constant(place).reshape(-1) for place in range(len(at.operator.inputs))]
+    if at.operator.number(0, "i") not in (0, -1) or sum(map(len, parts)) > MAX_AXES:
+        raise at.refusal("joins shapes along another axis than their only one: the file is damaged")
+    fold(at, np.concatenate(parts))
+
+
+def fold_gather(at: Builder) -> None:
+    """GATHER of a shape's sides."""
+    if at.operator.inputs[0] not in at.constants:
+        raise at.refusal("takes values by their place: only of a shape can it be")
+    values, places = at.constant(0), at.constant(1)
+    if at.operator.number(0, "i") or at.operator.number(1, "i") or values.ndim != 1:
+        raise at.refusal("only a tensor's shape can be gathered here, along its only axis")
+    if places.size > MAX_AXES or not ((places >= 0) & (places < len(values))).all():
+        raise at.refusal(f"takes {places.reshape(-1)[:6].tolist()} of {len(values)} sides: the file is damaged")
+    fold(at, values[places])
+
+
+def fold_product(at: Builder) -> None:
+    """REDUCE_PROD of a shape."""
+    values, axes = at.constant(0), at.constant(1).reshape(-1).tolist()
+    if values.ndim != 1 or axes not in ([0], [-1]):
+        raise at.refusal("only a tensor's shape can be multiplied here, along its only axis")
+    fold(at, np.prod(values, keepdims=bool(at.operator.number(0, "B"))))
+
+
 HANDLERS = {
+    Code.GATHER: Handler(fold_gather, 2, 2, options=True),
+    Code.REDUCE_PROD: Handler(fold_product, 2, 2, options=True),
     Code.SHAPE: Handler(fold_shape, 1, 1, options=True),
 }

@@ -39,6 +39,7 @@ _PAIRS = {
     Code.MINIMUM: "minimum",
     Code.MAXIMUM: "maximum",
     Code.PRELU: "prelu",
+    Code.SQUARED_DIFFERENCE: "squared_difference",
 }
 
 
@@ -218,7 +219,7 @@ def real_function(at: Builder) -> None:
 
 HANDLERS = {
     **dict.fromkeys((Code.ADD, Code.SUB, Code.MUL), Handler(pair, 2, 2, options=True)),
-    **dict.fromkeys((Code.MINIMUM, Code.MAXIMUM, Code.PRELU), Handler(pair, 2, 2)),
+    **dict.fromkeys((Code.MINIMUM, Code.MAXIMUM, Code.PRELU, Code.SQUARED_DIFFERENCE), Handler(pair, 2, 2)),
     Code.SOFTMAX: Handler(softmax, 1, 1, options=True),
     Code.LOGISTIC: Handler(function, 1, 1),
     Code.TANH: Handler(function, 1, 1),

@@ -55,10 +55,12 @@ OPTIONS = {  # number of an operator's options in the schema's BuiltinOptions
     Code.SPACE_TO_DEPTH: 19,
     Code.MUL: 21,
     Code.PAD: 22,
+    Code.GATHER: 23,
     Code.TRANSPOSE: 26,
     Code.MEAN: 27,
     Code.SUM: 27,
     Code.REDUCE_MAX: 27,
+    Code.REDUCE_PROD: 27,
     Code.SUB: 28,
     Code.SQUEEZE: 30,
     Code.STRIDED_SLICE: 32,
@@ -77,6 +79,7 @@ OPTIONS = {  # number of an operator's options in the schema's BuiltinOptions
     Code.QUANTIZE: 89,
     Code.HARD_SWISH: 91,
     Code.DEPTH_TO_SPACE: 94,
+    Code.BATCH_MATMUL: 101,
     Code.CALL_ONCE: 103,
     Code.VAR_HANDLE: 111,
     Code.GELU: 116,
@@ -94,7 +97,10 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class FileTensor:
-    """A tensor of the file. data: a constant's bytes, else None; axis: of `scale` if it has several values."""
+    """A tensor of the file. data: a constant's bytes, else None; axis: of `scale` if it has several values.
+
+    is_dynamic: the size of the batch isn't fixed, nor sides that depend on it: `shape` has 1 in their places.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -105,6 +111,7 @@ class FileTensor:
     data: NDArray[np.uint8] | None
     is_variable: bool
     is_sparse: bool
+    is_dynamic: bool = False
 
     @property
     def size(self) -> int:
@@ -156,7 +163,7 @@ class Operator:
 class Subgraph:
     """Tensors, and operators in execution order."""
 
-    tensors: tuple[FileTensor, ...]
+    tensors: list[FileTensor]
     operators: tuple[Operator, ...]
 
 
@@ -170,7 +177,7 @@ class Graph:
     other: Subgraph | None = None
 
     @property
-    def tensors(self) -> tuple[FileTensor, ...]:
+    def tensors(self) -> list[FileTensor]:
         return self.main.tensors
 
     @property
@@ -206,7 +213,7 @@ def read_graph(data: bytes) -> Graph:
 
 
 def _subgraph(table: Table, buffers: list[Table], codes: list[tuple[int, str]]) -> Subgraph:
-    tensors = tuple(_tensor(tensor, buffers) for tensor in table.tables(0, MAX_TENSORS, "tensors"))
+    tensors = [_tensor(tensor, buffers) for tensor in table.tables(0, MAX_TENSORS, "tensors")]
     operators = table.tables(3, MAX_OPERATORS, "operators")
     return Subgraph(tensors, tuple(_operator(i, operator, codes, len(tensors)) for i, operator in enumerate(operators)))
 
@@ -242,6 +249,7 @@ def _tensor(table: Table, buffers: list[Table]) -> FileTensor:
         content if number and len(content) else None,
         bool(table.number(5, "B")),
         table.table(6) is not None,
+        bool((table.vector(7, "<i4")[:MAX_DIMENSIONS] == -1).any()),
     )
 
 

@@ -44,6 +44,7 @@ class Importer(Builder):
             except ValueError as error:  # from the file or the arithmetic, such as scales that TFLite rejects
                 raise self.refusal(str(error)) from error
         end = self.graph.output
+        self.model.rounds = any(op.kind == "matmul" for op in self.model.ops)
         self._check_ops()
         if end not in self.found or not self.model.ops:
             raise TfliteError("the output doesn't depend on the input through any supported layer")

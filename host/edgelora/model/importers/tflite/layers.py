@@ -14,7 +14,7 @@ from edgelora.model.floatnet import layers
 from edgelora.model.floatnet.layers import Layer
 from edgelora.model.importers import moves
 
-from .builder import Builder, Handler, grid_of
+from .builder import Builder, Handler, grid_of, spatial
 from .codes import Code
 from .file import Type, type_name
 from .refusals import CONVERT
@@ -215,6 +215,8 @@ def fully_connected(at: Builder) -> None:
         raise at.refusal(f"weights {list(shape)} for an input of {size}; they must be [outputs, inputs]")
     _check_bias_scale(at)
     outputs, inputs = shape
+    if at.target.is_dynamic:
+        at.want_shape((*at.tensor(0).shape[:-1], outputs))
     if at.target.shape[-1:] != (outputs,):
         raise at.refusal(f"its output has shape {list(at.target.shape)}, for {outputs} outputs")
     weights, scale = weights_of(at, 1, outputs, 0)
@@ -228,6 +230,26 @@ def fully_connected(at: Builder) -> None:
     op.weight_scale = scale
     positions = at.shape_of(source)[:2] if rows > 1 else (1, 1)
     at.emit(op, (*positions, outputs), at.operator.number(0, "b"))
+
+
+def batch_matmul(at: Builder) -> None:
+    """A product of two activations as matrices: the op has rows of both, so others are turned before it."""
+    sides = [at.tensor(place).shape for place in (0, 1)]
+    turns = [bool(at.operator.number(0, "B")), not at.operator.number(1, "B")]
+    (*outer, rows, depth), (*others, columns, depth2) = (
+        (*shape[:-2], *(shape[:-3:-1] if turn else shape[-2:])) for shape, turn in zip(sides, turns, strict=True)
+    )
+    if outer != others or depth != depth2:
+        raise at.refusal(f"multiplies {list(sides[0])} and {list(sides[1])}: they must have the same batches and depth")
+    at.want_shape((*outer, rows, columns))
+    if at.operator.inputs[0] not in at.found:
+        raise at.refusal("its first input must be computed")
+    places = []
+    for place, turn in enumerate(turns):
+        shape = spatial(sides[place])
+        source = at.spatial_source(place) if at.operator.inputs[place] in at.found else at.held(place, shape)
+        places.append(at.turned(source) if turn else source)
+    at.emit(Op("matmul", places[0], 0, input2=places[1]), spatial(at.target.shape))
 
 
 def pool(at: Builder) -> None:
@@ -253,10 +275,7 @@ def _over_positions(at: Builder) -> int:
         return at.channel_source()
     if reduced == {len(shape) - 1} and shape[0] == 1 and len(shape) <= 4:
         height, width, channels = at.shape_of(at.spatial_source())
-        source = at.reshaped(at.source(), (1, height * width, channels))
-        tensor = at.model.tensors[source]
-        turned = Op("gather", source, 0, axes=(1, 3))
-        return at.append(turned, (1, channels, height * width), tensor.scale, tensor.zero_point)
+        return at.turned(at.reshaped(at.source(), (1, height * width, channels)))
     left = [axis for axis in range(len(shape)) if axis not in reduced]
     places = np.arange(at.tensor(0).size).reshape(shape).transpose(*sorted(reduced), *left)
     return at.moved(at.source(), places.reshape(1, -1, math.prod(shape[axis] for axis in left)))
@@ -305,6 +324,7 @@ HANDLERS = {
     Code.CONV_2D: Handler(conv, 2, 3, options=True),
     Code.DEPTHWISE_CONV_2D: Handler(depthwise, 2, 3, options=True),
     Code.TRANSPOSE_CONV: Handler(transposed, 3, 4, options=True),
+    Code.BATCH_MATMUL: Handler(batch_matmul, 2, 2, options=True),
     Code.FULLY_CONNECTED: Handler(fully_connected, 2, 3, options=True),
     Code.AVERAGE_POOL_2D: Handler(pool, 1, 1, options=True),
     Code.MAX_POOL_2D: Handler(pool, 1, 1, options=True),

@@ -88,8 +88,11 @@ def reshape(at: Builder) -> None:
     if len(at.operator.inputs) > 1:
         wanted = at.constant(1).reshape(-1).tolist()
         known = math.prod(side for side in wanted if side != -1)
-        rest = at.target.size // known if known > 0 else 0
-        if wanted.count(-1) > 1 or tuple(rest if side == -1 else side for side in wanted) != at.target.shape:
+        rest = at.tensor(0).size // known if known > 0 else 0
+        made = tuple(rest if side == -1 else side for side in wanted)
+        if at.target.is_dynamic:
+            at.want_shape(made)
+        if wanted.count(-1) > 1 or made != at.target.shape:
             raise at.refusal(f"reshapes to {wanted[:6]}, its output is {list(at.target.shape)}")
     at.alias()
 
@@ -279,6 +282,8 @@ def _want_joined(at: Builder) -> None:
 
 def concatenate(at: Builder) -> None:
     """A chain of concatenations of two tensors each."""
+    if at.target.type != Type.INT8 and any(i in at.constants for i in at.operator.inputs):
+        return constants.fold_join(at)
     _want_joined(at)
     if at.operator.index in at.rings:
         return recurrent.history(at)

@@ -22,10 +22,6 @@ _NORMALIZATION = (
 _FIXED_BATCH = "give the network a fixed batch of one: keras.Input(batch_shape=(1, ...))"
 _RECURRENT = "is a recurrent layer that isn't supported: " + STATELESS
 _LOOP = "is control flow, which boards don't run: " + STATELESS
-_ATTENTION = (
-    "multiplies two activations as matrices, as attention does: convert with edgelora.from_keras, which writes "
-    "attention over short sequences as products and sums; or use convolutions, or squeeze and excitation"
-)
 _FLOAT_ONLY = "has no INT8 kernel in TensorFlow Lite: compute it outside the network, or use another activation"
 _CHOICE = (
     "compares or selects values, which has no INT8 arithmetic here: express it with ReLU, Minimum and Maximum, "
@@ -54,14 +50,9 @@ _WHY: dict[Code, str] = {
     ),
     **dict.fromkeys((Code.WHILE, Code.IF, Code.CALL), _LOOP),
     **dict.fromkeys((Code.DIV, Code.FLOOR_DIV), "divides by values that aren't constant: " + _NORMALIZATION),
-    **dict.fromkeys((Code.BATCH_MATMUL,), _ATTENTION),
-    Code.SQUARED_DIFFERENCE: (
-        "is part of a layer normalization or a variance: convert with edgelora.from_keras, which writes these as "
-        "products; or train with BatchNormalization directly after a layer with weights, where it is folded in"
-    ),
     Code.L2_NORMALIZATION: "scales each sample by its norm: leave it out, or normalize outside the network",
     Code.LOCAL_RESPONSE_NORMALIZATION: "scales each sample by its neighbors: train with BatchNormalization instead",
-    **dict.fromkeys((Code.GATHER, Code.GATHER_ND, Code.REDUCE_PROD), "computes on a shape: " + _FIXED_BATCH),
+    Code.GATHER_ND: "computes on a shape: " + _FIXED_BATCH,
     **dict.fromkeys(
         (Code.EMBEDDING_LOOKUP, Code.EMBEDDING_LOOKUP_SPARSE, Code.HASHTABLE_LOOKUP, Code.ONE_HOT),
         "looks values up in a table: do that outside, and make the result the network's input",

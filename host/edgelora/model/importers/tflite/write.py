@@ -308,6 +308,12 @@ class _Writer:
     def _maximum(self, op: Op) -> None:
         self._operator(Code.MAXIMUM, [op.input, op.input2], op.output, {})
 
+    def _squared_difference(self, op: Op) -> None:
+        self._operator(Code.SQUARED_DIFFERENCE, [op.input, op.input2], op.output)
+
+    def _matmul(self, op: Op) -> None:
+        self._operator(Code.BATCH_MATMUL, [op.input, op.input2], op.output, {1: Scalar("B", 1)})
+
     def _prelu(self, op: Op) -> None:
         self._operator(Code.PRELU, [op.input, op.input2], op.output)
 
