@@ -268,7 +268,7 @@ $(STAMPS)/docs: pyproject.toml requirements.lock | $(STAMPS)/venv
 $(STAMPS)/frameworks: pyproject.toml requirements.lock | $(STAMPS)/packages-base
 	@$(STEP) "frameworks" $(PYTHON) -m venv $(FRAMEWORKS)
 	@$(STEP) "tensorflow pytorch" $(FRAMEWORKS)/bin/pip install --disable-pip-version-check -c requirements.lock \
-	    -e '.[demo,cbor,dev,keras,litert,torch]'
+	    -e '.[demo,cbor,dev,keras,litert,torch]' transformers peft sentencepiece
 	@touch $@
 
 # Flower and the privacy accountant: they have pins of their own, since Flower needs older versions of other packages.

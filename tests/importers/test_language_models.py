@@ -25,7 +25,7 @@ def text(symbols: int = 96, count: int = 2000) -> np.ndarray:
 
 @pytest.mark.parametrize("config", [LLAMA, GPT2], ids=["llama", "gpt2"])
 def test_the_twin_is_near_the_float_model(tmp_path: Path, config: dict) -> None:
-    made = edgelora.from_language_model(write_model(tmp_path / "m", config), text(), 32)
+    made = edgelora.from_language_model(write_model(tmp_path / "m", config), text(count=12000), 32)
     quality = made.report
     assert made.model.symbols == 96 and made.model.input.shape[1] == 32
     assert quality.float_bits and quality.int8_bits and abs(quality.int8_bits - quality.float_bits) < 0.012

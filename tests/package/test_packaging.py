@@ -139,7 +139,7 @@ def test_a_missing_twin_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def test_public_names() -> None:
     whole_way = {"load", "pretrain", "quantize", "plan", "Board", "personalize", "evaluate", "Recipe", "EdgeloraError"}
     whole_way |= {"blend", "merge", "predict", "confusion_matrix"}
-    assert set(edgelora.__all__) == whole_way | {"__version__", "from_keras", "from_torch"}
+    assert set(edgelora.__all__) == whole_way | {"__version__", "from_keras", "from_torch", "from_language_model"}
     assert all(getattr(edgelora, name).__module__.startswith("edgelora.") for name in whole_way)
     page = (resources.ROOT / "docs" / "api.md").read_text()
     assert all(f"`{name}`" in page for name in edgelora.__all__)

@@ -10,7 +10,9 @@ s_w[o] is the base's weight scale of channel o, computed from its multiplier.
 
 If batch normalization was folded into a layer, channel o of its weights is the module's times `gain[o]`, and the change
 becomes gain[o] * scaling * (B A)[o, i]. The float network that `from_torch` saves with the base stores the gains and
-which op each module became.
+which op each module became. A module that became several layers, such as GPT-2's `c_attn`, has their adapters' outputs
+one below the other: B is cut for them, and A is the same. `fan_in_fan_out` says how a base stores its weights, and
+changes nothing of A and B.
 """
 
 from __future__ import annotations
@@ -40,15 +42,19 @@ from edgelora.model.quantization.adapter_fit import UNIT_A, AdapterFit, Matrix, 
 from .safetensors import read_safetensors, write_safetensors
 
 FLATTENINGS = ("chw", "hwc")
+PART = ":"  # in a layer's name, between a module and which of its layers it is
+CONV1D = ("c_attn", "c_proj", "c_fc")  # GPT-2's, whose weights are stored [in, out]
 MODEL_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
+FROZEN = ".base_layer.weight"  # a copy of a language model's head that PEFT writes if the head is adapted
+Pair = tuple[Matrix, Matrix]  # A and B
 _KEY = re.compile(rf"(?:{re.escape(PREFIX)})?(?P<module>.+)\.lora_(?P<which>[AB])(?:\.default)?\.weight")
 # Settings that don't affect scaling * B A (names, layers, training), and those that this module reads.
 _NO_MATTER = {
     *("peft_type", "task_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision"),
     *("inference_mode", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "lora_dropout"),
     *("loftq_config", "eva_config", "corda_config", "lora_ga_config", "megatron_config", "megatron_core"),
-    *("runtime_config", "qalora_group_size", "r", "lora_alpha", "rank_pattern", "alpha_pattern"),
+    *("runtime_config", "qalora_group_size", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "fan_in_fan_out"),
 }
 _PLAIN_STARTS = ("gaussian", "orthogonal", "eva")  # initialize A and B, and leave the base unchanged
 _CHANGED_STARTS = ("pissa", "olora", "corda", "lora_ga")
@@ -59,7 +65,6 @@ _CONVERT = (
 _UNKNOWN = "this version doesn't know the setting: train without it"
 _REMEDIES = {
     "use_dora": "train with use_dora=False",
-    "fan_in_fan_out": "it is for base layers that store [in, out]; train nn.Linear and nn.Conv layers with false",
     "bias": "train with bias='none': biases of the base stay as they are",
     "lora_bias": "train with lora_bias=False: an adapter has no bias",
     "modules_to_save": "train without it: only LoRA layers are imported, no complete modules",
@@ -102,6 +107,8 @@ def load_checkpoint(path: Path) -> list[Module]:
     pairs: dict[str, dict[str, NDArray[np.float32]]] = defaultdict(dict)
     for key, tensor in read_safetensors(file).items():
         match = _KEY.fullmatch(key)
+        if key.endswith(FROZEN):
+            continue
         if not match:
             raise PeftError(
                 f"{file.name}: {key!r} is not a lora_A.weight or lora_B.weight: only plain LoRA is supported"
@@ -221,6 +228,11 @@ def match_modules(model: QuantModel, modules: list[Module], given: Mapping[str, 
             rest[module.key].append(module.name)
     chosen = dict(given)
     for key, same in rest.items():
+        if model.rounds and len(free[key]) > 1:
+            raise PeftError(
+                f"{', '.join(same)} ({_shape(key)}) can be any of the ops {', '.join(map(str, free[key]))} of this "
+                "transformer: give --net, the float network that `import` wrote beside the base, which has the names"
+            )
         if len(same) != len(free[key]):
             raise PeftError(_choices(model, same, free[key], key))
         chosen |= zip(same, free[key], strict=True)
@@ -276,6 +288,28 @@ def layer_of(net: FloatNet, name: str) -> int | None:
     return None
 
 
+def by_layer(net: FloatNet, modules: list[Module]) -> list[Module]:
+    """The modules, those that became several layers cut into one for each. Raises PeftError for other shapes."""
+    return [part for module in modules for part in _parts(net, module)]
+
+
+def _parts(net: FloatNet, module: Module) -> list[Module]:
+    layers = [layer for layer in net.layers if PART in layer.name and _is_part_of(module.name, layer.name)]
+    sizes = [len(layer.weights) for layer in layers if layer.weights is not None]
+    if not layers:
+        return [module]
+    if sum(sizes) != len(module.b):
+        raise PeftError(f"module {module.name} has {len(module.b)} outputs, its layers have {sum(sizes)}")
+    rows = np.split(module.b, np.cumsum(sizes)[:-1])
+    names = [f"{module.name}{PART}{layer.name.partition(PART)[2]}" for layer in layers]
+    return [replace(module, name=name, b=b) for name, b in zip(names, rows, strict=True)]
+
+
+def _is_part_of(name: str, part: str) -> bool:
+    whole = part.partition(PART)[0]
+    return name == whole or _ends_alike(name, whole)
+
+
 def _ends_alike(one: str, other: str) -> bool:
     return one.endswith(f".{other}") or other.endswith(f".{one}")
 
@@ -288,7 +322,7 @@ def with_lora(
     layers: the layer of each module that names don't identify. Raises PeftError.
     """
     made, shapes = list(net.layers), floatnet_layers.shapes(net)
-    for module in modules:
+    for module in by_layer(net, modules):
         index = (layers or {}).get(module.name, layer_of(net, module.name))
         if index is None:
             names = ", ".join(layer.name or str(i) for i, layer in enumerate(net.layers) if layer.weights is not None)
@@ -351,6 +385,8 @@ def _from_patch(model: QuantModel, index: int, a: NDArray[Any], flatten: str, co
         if height * width > 1 and flatten == "chw":
             a = np.moveaxis(a.reshape(len(a), height, width, channels), -1, 1)
         return a.reshape(len(a), -1)
+    if model.rounds and op.kernel == (1, 1):
+        return a  # a transformer's nn.Linear
     a = np.moveaxis(a.reshape(len(a), *op.kernel, -1), -1, 1)
     return a[:, :, 0] if conv1d and op.kernel[0] == 1 else a
 
@@ -384,6 +420,7 @@ def import_adapter(
     PeftError, or FormatError for ranks and shapes that adapters can't have.
     """
     model, given = unpack_model(elm), dict(given or {})
+    modules = by_layer(net, modules) if net else modules
     original = net is not None and is_original(net, elm, model)
     if net is not None and original:
         given = _named(net, modules) | given
@@ -440,22 +477,58 @@ def export_adapter(
     unknown = called.keys() - {layer.op for layer in adapter.layers}
     if unknown:
         raise PeftError(f"the adapter has no layer for op {min(unknown)}, mapped from {called[min(unknown)]}")
-    tensors, ranks = {}, {}
+    pairs: dict[str, Pair] = {}
     for layer in adapter.layers:
         known = net.layers[layer.op] if net else None
         name = called.get(layer.op, (known.name if known else "") or f"ops.{layer.op}")
-        ranks[name] = layer.rank
         scales = weight_scales(model, model.ops[layer.op])[:, None]
         a = _from_patch(model, layer.op, layer.a / UNIT_A, flatten, conv1d)
         b = layer.b * scales * (UNIT_A * 2.0 ** (layer.branch_shift - layer.t_shift))
         if known is not None and known.gain is not None:
             gain = known.gain.astype(np.float64)[:, None]
             b = np.divide(b, gain, where=gain != 0, out=np.zeros_like(b))
+        pairs[name] = a, b
+    if net is not None:
+        pairs = _joined(net, pairs)
+    tensors, ranks = {}, {name: len(a) for name, (a, _) in pairs.items()}
+    for name, (a, b) in pairs.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = a.astype(np.float32)
         tensors[f"{PREFIX}{name}.lora_B.weight"] = b.reshape(*b.shape, *[1] * (a.ndim - 2)).astype(np.float32)
     write_atomic(file.with_name(CONFIG_FILE), json.dumps(_config_of(ranks), indent=2).encode())
     write_safetensors(file, tensors)
     return file
+
+
+def _joined(net: FloatNet, pairs: dict[str, Pair]) -> dict[str, Pair]:
+    """A and B by module: those of its layers' adapters together, where it became several.
+
+    With one A for all they keep their rank, else A's are one below the other and B has 0 for the other layers' rows.
+    """
+    made: dict[str, Pair] = {}
+    for name, pair in pairs.items():
+        whole = name.partition(PART)[0]
+        if whole == name:
+            made[name] = pair
+        elif whole not in made:
+            made[whole] = _whole(net, whole, pairs)
+    return made
+
+
+def _whole(net: FloatNet, whole: str, pairs: dict[str, Pair]) -> Pair:
+    layers = [layer for layer in net.layers if layer.name.startswith(whole + PART) and layer.weights is not None]
+    parts = [pairs.get(layer.name) for layer in layers]
+    known = [a for a, _ in filter(None, parts)]
+    alike = all(np.array_equal(a, known[0]) for a in known)
+    rank = len(known[0]) if alike else sum(map(len, known))
+    rows, at = [], 0
+    for layer, part in zip(layers, parts, strict=True):
+        assert layer.weights is not None
+        b = np.zeros((len(layer.weights), rank))
+        if part is not None:
+            b[:, at : at + len(part[0])] = part[1]
+            at += 0 if alike else len(part[0])
+        rows.append(b)
+    return known[0] if alike else np.concatenate(known), np.concatenate(rows)
 
 
 def _config_of(ranks: dict[str, int]) -> dict[str, Any]:
@@ -468,7 +541,7 @@ def _config_of(ranks: dict[str, int]) -> dict[str, Any]:
         "base_model_name_or_path": None,
         "inference_mode": True,
         "bias": "none",
-        "fan_in_fan_out": False,
+        "fan_in_fan_out": any(name.endswith(CONV1D) for name in ranks),
         "lora_dropout": 0.0,
         "use_rslora": False,
         "r": most,

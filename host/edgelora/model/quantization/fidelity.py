@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,13 @@ from edgelora.core.formats.network import MASK_KINDS, QuantModel
 from edgelora.core.twin.session import Session
 from edgelora.model.floatnet.layers import Array
 
-from .report import classes_of
+from .report import classes_of, total_bits
 
 MUCH = 0.02  # significant loss of accuracy; without labels, of agreement
 CHANCE = 2.0  # standard errors
 FULL_SAMPLES = 64  # evenly spaced, whose activations are examined
 FULL = 0.01  # share of saturated outputs of an op, above the base's, that is reported as a cause
+BITS_MUCH = 0.03  # a symbol; quantization of the base costs a third of it
 VALUES_MUCH = 0.1  # relative root mean square error, for outputs that are values
 
 
@@ -28,8 +29,9 @@ class Fidelity:
     """The integer network with an adapter against its float original, on some samples.
 
     agreement: share of equal predictions; accuracies: with labels; error: of outputs that are values,
-    relative, root of squares (of others None). full: the ops whose outputs the adapter drives to an end of the base's
-    range (for logits, the upper one), with the increase over the base alone in share of outputs.
+    relative, root of squares (of others None); bits: what a language model's symbols cost, with labels. full: the ops
+    whose outputs the adapter drives to an end of the base's range (for logits, the upper one), with the increase over
+    the base alone in share of outputs.
     """
 
     samples: int
@@ -39,10 +41,14 @@ class Fidelity:
     chance: float = 0.0  # standard error of the difference of the accuracies
     error: float | None = None
     full: tuple[tuple[int, float], ...] = ()
+    float_bits: float | None = None
+    bits: float | None = None
 
     @property
     def lost(self) -> bool:
         """Whether the loss is large and significant."""
+        if self.bits is not None and self.float_bits is not None:
+            return self.bits - self.float_bits > BITS_MUCH
         if self.accuracy is not None and self.float_accuracy is not None:
             return self.float_accuracy - self.accuracy > max(MUCH, CHANCE * self.chance)
         if self.agreement is not None:
@@ -53,6 +59,8 @@ class Fidelity:
         """A line on the agreement with `reference`."""
         if self.error is not None:
             return f"error against {reference}: {self.error:.1%} of the outputs' size ({self.samples} samples)"
+        if self.bits is not None and self.float_bits is not None:
+            return f"bits a symbol: {reference} {self.float_bits:.4f}, integer {self.bits:.4f}"
         same = f"both predict the same for {self.agreement:.1%} of {self.samples} samples"
         if self.accuracy is None or self.float_accuracy is None:
             return f"against {reference}: {same}"
@@ -73,7 +81,7 @@ def compare_adapter(
 ) -> Fidelity:
     """Compares the twin's outputs with `wanted`, real outputs [N, n], on real inputs x [N, H, W, C].
 
-    y: their classes [N].
+    y: their classes [N], or the symbols behind those of x, [N, positions].
     """
     model = unpack_model(elm)
     session = with_adapter(elm, model, adapter)
@@ -89,8 +97,11 @@ def compare_adapter(
     if y is None:
         return Fidelity(len(x), agreement, full=full)
     right, float_right = mine == y, theirs == y
-    chance = math.sqrt(np.count_nonzero(right != float_right)) / len(x)
-    return Fidelity(len(x), agreement, float(np.mean(float_right)), float(np.mean(right)), chance, full=full)
+    chance = math.sqrt(np.count_nonzero(right != float_right)) / right.size
+    found = Fidelity(len(x), agreement, float(np.mean(float_right)), float(np.mean(right)), chance, full=full)
+    if not model.learns_sequences:
+        return found
+    return replace(found, float_bits=total_bits(wanted, y) / y.size, bits=total_bits(got, y) / y.size)
 
 
 def _full(elm: bytes, model: QuantModel, adapter: Adapter, x: NDArray[np.int8]) -> tuple[tuple[int, float], ...]:

@@ -111,7 +111,7 @@ def compare(
         predicted.append((classes_of(model, real[-1]), classes_of(model, ints[-1])))
         if model.learns_sequences and y is not None:
             true = y[start : start + REPORT_CHUNK]
-            bits.append((_bits(real[-1], true), _bits(ints[-1], true)))
+            bits.append((total_bits(real[-1], true), total_bits(ints[-1], true)))
     layers = [
         LayerNoise(i, model.ops[i].kind, names[i], round(_ratio_db(*sums), 2) if sums[1] else None)
         for i, sums in sorted(power.items())
@@ -127,7 +127,7 @@ def compare(
     return replace(made, float_bits=float_bits, int8_bits=int8_bits)
 
 
-def _bits(logits: Array, y: NDArray[np.integer]) -> float:
+def total_bits(logits: Array, y: NDArray[np.integer]) -> float:
     """What the symbols y [N, positions] cost in total by their logits [N, ...], in bits."""
     loss, _ = softmax_cross_entropy(np.asarray(logits, np.float64), y)
     return loss * y.size / math.log(2)
