@@ -64,6 +64,12 @@ static bool simd_forward(
                 return true;
             }
             return false;
+        case EDGELORA_NORM:
+            if (simd->norm_forward) {
+                simd->norm_forward(g, pass);
+                return true;
+            }
+            return false;
         case EDGELORA_ATTEND:
             return simd->attend_forward && simd->attend_forward(g, pass);
         default:
@@ -99,6 +105,18 @@ static bool simd_backward(const edgelora_shape_t *g, const edgelora_branch_t *br
         case EDGELORA_MULTIPLY:
             if (simd->multiply_backward && is_flat(g)) {
                 *exponent = simd->multiply_backward(g, error, k, dx);
+                return true;
+            }
+            return false;
+        case EDGELORA_LOOKUP:
+            if (simd->lookup_backward) {
+                *exponent = simd->lookup_backward(g, error, dx);
+                return true;
+            }
+            return false;
+        case EDGELORA_NORM:
+            if (simd->norm_backward) {
+                *exponent = simd->norm_backward(g, error, dx);
                 return true;
             }
             return false;

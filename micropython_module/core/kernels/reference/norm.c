@@ -25,19 +25,14 @@ static int8_t fraction_of(const edgelora_norm_row_t *row, int32_t most) {
     return (int8_t)(over <= 0 ? 13 : over == 1 ? 12 : 11);
 }
 
-static edgelora_norm_row_t row_of(const edgelora_shape_t *g, const int16_t *x) {
-    int32_t d = g->in_c, sum = 0; // |sum| <= 2^23
-    uint64_t squares = 0;         // <= 2^38
-    for (int32_t i = 0; i < d; ++i) {
-        sum += x[i];
-        squares += (uint32_t)(x[i] * x[i]);
-    }
-    sum = g->op->flags & EDGELORA_CENTRED ? sum : 0;
+EDGELORA_WARM edgelora_norm_row_t edgelora_norm_row(
+    const edgelora_shape_t *g, const edgelora_norm_sums_t *sums) {
+    int32_t d = g->in_c, sum = g->op->flags & EDGELORA_CENTRED ? sums->sum : 0;
     // >= 1, as d * squares >= sum^2; < 2^47
-    uint64_t n = (uint32_t)d * squares - (uint64_t)((int64_t)sum * sum) +
+    uint64_t n = (uint32_t)d * sums->squares - (uint64_t)((int64_t)sum * sum) +
         (uint32_t)g->multiplier[0];
     uint32_t high = (uint32_t)(n >> 32);
-    int32_t half = 0, most = 0;
+    int32_t half = 0;
     while (high) { // k < 0
         n >>= 2;
         high >>= 2;
@@ -48,10 +43,8 @@ static edgelora_norm_row_t row_of(const edgelora_shape_t *g, const int16_t *x) {
         v <<= 2;
         ++half;
     }
-    for (int32_t i = 0; i < d; ++i) {
-        int32_t c = (int32_t)abs_u32(d * x[i] - sum); // <= 2^24
-        most = c > most ? c : most;
-    }
+    uint32_t below = abs_u32(d * sums->least - sum), above = abs_u32(d * sums->most - sum);
+    int32_t most = (int32_t)(below > above ? below : above); // <= 2^24
     int32_t shift = bit_length((uint32_t)most) - 15;
     edgelora_norm_row_t row = {
         .sum = sum,
@@ -60,6 +53,17 @@ static edgelora_norm_row_t row_of(const edgelora_shape_t *g, const int16_t *x) {
         .shift = (int8_t)(shift > 0 ? shift : 0)};
     row.fraction = fraction_of(&row, most);
     return row;
+}
+
+static edgelora_norm_row_t row_of(const edgelora_shape_t *g, const int16_t *x) {
+    edgelora_norm_sums_t sums = {0, x[0], x[0], 0};
+    for (const int16_t *end = x + g->in_c; x != end; ++x) {
+        sums.sum += *x;
+        sums.squares += (uint32_t)(*x * *x);
+        sums.least = *x < sums.least ? *x : sums.least;
+        sums.most = *x > sums.most ? *x : sums.most;
+    }
+    return edgelora_norm_row(g, &sums);
 }
 
 // The normalized value of x, with the row's fraction.

@@ -16,4 +16,13 @@ typedef struct {
     int8_t fraction; // bits of the row's normalized values (SPEC.md: F)
 } edgelora_norm_row_t;
 
+// Sums over a row, and its ends.
+typedef struct {
+    int32_t sum, least, most; // |sum| <= 2^23
+    uint64_t squares;         // <= 2^38
+} edgelora_norm_sums_t;
+
+// What normalizes a row with these sums.
+edgelora_norm_row_t edgelora_norm_row(const edgelora_shape_t *g, const edgelora_norm_sums_t *sums);
+
 #endif

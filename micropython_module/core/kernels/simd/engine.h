@@ -1788,28 +1788,51 @@ static bool pool_forward(const edgelora_shape_t *g, const int8_t *x, int8_t *y) 
 }
 #endif
 
-// Products of bytes less zero, as a block of errors.
-static void products_put(block_t *block, const int8_t *a, const int8_t *b, int32_t zero) {
+// Puts consecutive values from place `at` on; behind them v is 0 up to whole panels. count: at most
+// BLOCK_ROWS panels
+static void block_run(block_t *block, uint32_t at, const int32_t *v, uint32_t count) {
+    uint32_t places[BLOCK_ROWS], n = count / LANES;
+    for (uint32_t k = 0; k <= n && k < BLOCK_ROWS; ++k) {
+        places[k] = at + k * LANES;
+    }
+    if (n) {
+        block_put(block, v, n, places, 1, 0, LANES);
+    }
+    if (count % LANES) {
+        block_put(block, v + n * LANES, 1, places + n, 1, 0, count % LANES);
+    }
+}
+
+// The first lanes of row [count] from c on, 0 behind it.
+static inline lanes_t lanes_of_first(const int8_t *row, uint32_t c, uint32_t count) {
+    if (c + WIDTH <= count) {
+        return lanes_of_s8(row + c);
+    }
+    int8_t some[WIDTH] = {0};
+    for (uint32_t k = c; k < count; ++k) {
+        some[k - c] = row[k];
+    }
+    return lanes_of_s8(some);
+}
+
+// Products of bytes, s8 [block's size], b less zero, as a block of errors. slope: of b + 128, or
+// NULL: of itself
+static void products_put(
+    block_t *block, const int8_t *a, const int8_t *b, int32_t zero, const int8_t *slope) {
     enum { PART = 16 * LANES };
     int32_t v[PART];
-    uint32_t places[PART / LANES];
+    int8_t slopes[PART];
     for (uint32_t i = 0; i < block->size; i += PART) {
-        uint32_t n = lesser(block->size - i, PART), whole = n & ~(WIDTH - 1u);
-        for (uint32_t k = 0; k < whole; k += WIDTH) {
-            lanes_store(v + k,
-                lanes_mul(
-                    lanes_of_s8(a + i + k), lanes_sub(lanes_of_s8(b + i + k), lanes_of(zero))));
+        uint32_t n = lesser(block->size - i, PART);
+        for (uint32_t k = 0; slope && k < n; ++k) {
+            slopes[k] = slope[b[i + k] + 128];
         }
-        for (uint32_t k = whole; k < PART; ++k) {
-            v[k] = k < n ? a[i + k] * (b[i + k] - zero) : 0;
+        const int8_t *factors = slope ? slopes : b + i;
+        for (uint32_t k = 0; k < (n + LANES - 1) / LANES * LANES; k += WIDTH) {
+            lanes_t factor = lanes_sub(lanes_of_first(factors, k, n), lanes_of(zero));
+            lanes_store(v + k, lanes_mul(lanes_of_first(a + i, k, n), factor));
         }
-        for (uint32_t k = 0; k < PART / LANES; ++k) {
-            places[k] = i + k * LANES;
-        }
-        block_put(block, v, n / LANES, places, 1, 0, LANES);
-        if (n % LANES) {
-            block_put(block, v + n / LANES * LANES, 1, places + n / LANES, 1, 0, n % LANES);
-        }
+        block_run(block, i, v, n);
     }
 }
 
@@ -1832,11 +1855,19 @@ static void multiply_forward(
 static int32_t multiply_backward(
     const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
     block_t block = {dx, g->positions * g->out_c, g->rounds, false, 0};
-    products_put(&block, error->e, k ? error->x : error->x2, k ? g->zp_in : g->zp_in2);
+    products_put(&block, error->e, k ? error->x : error->x2, k ? g->zp_in : g->zp_in2, 0);
     return error->exponent + block.shift;
 }
 
+static int32_t lookup_backward(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+    block_t block = {dx, g->positions * g->out_c, g->rounds, false, 0};
+    products_put(&block, error->e, error->x, 0, g->slope);
+    return error->exponent + g->shift[0] + block.shift;
+}
+
 #include "kernels/simd/attend.h"
+#include "kernels/simd/norm.h"
 
 const edgelora_simd_t EDGELORA_TABLE = {
     .work_size = sizeof(any_work_t),
@@ -1848,6 +1879,9 @@ const edgelora_simd_t EDGELORA_TABLE = {
     .add_forward = add_forward,
     .multiply_forward = multiply_forward,
     .multiply_backward = multiply_backward,
+    .lookup_backward = lookup_backward,
+    .norm_forward = norm_forward,
+    .norm_backward = norm_backward,
     .attend_forward = attend_forward,
     .attend_backward = attend_backward,
     .mask = mask_of,
