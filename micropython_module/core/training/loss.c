@@ -29,9 +29,8 @@ EDGELORA_RAM static uint32_t exp_q16(const edgelora_model_t *model, uint32_t d) 
     EDGELORA_ASSERT(d <= 255);
     uint32_t w = 1u << 16;
     for (int j = 0; j < 8; ++j) {
-        if (d >> j & 1) {
-            w = (w * model->exp_table[j] + 32768u) >> 16;
-        }
+        uint32_t smaller = (w * model->exp_table[j] + 32768u) >> 16; // without a branch on computers
+        w = d >> j & 1 ? smaller : w;
     }
     return w;
 }
@@ -70,13 +69,16 @@ EDGELORA_RAM int32_t edgelora_logits_error(
     const edgelora_model_t *model, const int8_t *q, uint32_t n, uint32_t label, int32_t *error) {
     EDGELORA_ASSERT(label < n && n <= EDGELORA_MAX_SYMBOLS);
     int32_t top = largest_logit(q, n);
-    uint32_t sum = weight_sum(model, q, n, top);
-    int32_t loss = nats(model, (uint32_t)(top - q[label]), sum);
+    uint32_t sum = 0, below = (uint32_t)(top - q[label]);
     for (uint32_t i = n; i-- > 0;) { // last first, as error may overlap q
-        uint32_t p = probability(exp_q16(model, (uint32_t)(top - q[i])), sum);
-        error[i] = (int32_t)p - (i == label ? 32768 : 0);
+        uint32_t w = exp_q16(model, (uint32_t)(top - q[i]));
+        sum += w;
+        error[i] = (int32_t)w;
     }
-    return loss;
+    for (uint32_t i = 0; i < n; ++i) {
+        error[i] = (int32_t)probability((uint32_t)error[i], sum) - (i == label ? 32768 : 0);
+    }
+    return nats(model, below, sum);
 }
 
 EDGELORA_RAM static int32_t cross_entropy(const edgelora_model_t *model, const int8_t *q,
