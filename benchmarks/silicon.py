@@ -25,10 +25,10 @@ from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import QuantModel
 from edgelora.learn.planning.cost import predict
 from edgelora.learn.training.recipe import Settings
-from edgelora.model.floatnet.zoo import ds_cnn, har_net
+from edgelora.model.floatnet.zoo import Transformer, ds_cnn, har_net
 
 from .model import random_adapter
-from .networks import Shape, dense_chain, network, quantized
+from .networks import Shape, dense_chain, language, network, quantized, tokens
 
 BOARD = "virtual-pico"
 AUTOENCODER = (640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640)  # widths of MLPerf Tiny's anomaly detection
@@ -38,7 +38,7 @@ RUNS = 8  # of as many samples: a micro-batch, as each run of a step has its sha
 MICRO_BATCH, MOMENTUM = 8, 2
 CLOCK_MHZ = 125
 
-# Measures on the board; `FILE`, `RANKS` and `RUNS` are put before it.
+# Measures on the board; `FILE`, `RANKS`, `RUNS` and `SYMBOLS` are put before it.
 SCRIPT = """
 import machine, micropython, random, time, edgelora
 
@@ -59,7 +59,7 @@ def miss_ns(words=8192):
     return (took[0] - took[1]) * 1000 / words
 
 def sample(model, i):
-    x = bytes(random.getrandbits(8) for _ in range(model.input_size))
+    x = bytes(random.getrandbits(8) % SYMBOLS for _ in range(model.input_size))
     return x, x if model.target_size else i % model.output_size
 
 def timed(run, samples, cold):
@@ -153,7 +153,7 @@ def networks() -> dict[str, QuantModel]:
 
 
 def held_out(seed: int) -> dict[str, QuantModel]:
-    """Networks of shapes that are drawn. Flash decides the time of the first two.
+    """Networks of shapes that are drawn: also two transformers. Flash decides the time of the first two.
 
     No constant of the cost model was chosen on those of `HELD_OUT_SEEDS`.
     """
@@ -161,6 +161,11 @@ def held_out(seed: int) -> dict[str, QuantModel]:
 
     def draw(low: int, high: int, step: int = 4) -> int:
         return step * int(rng.integers(low // step, high // step + 1))
+
+    def transformer() -> Transformer:
+        keys = draw(1, 2, 1)
+        heads = keys * draw(1, 2, 1)
+        return Transformer(2 * heads * draw(3, 6, 1) * 2, draw(1, 2, 1), (heads, keys), draw(24, 96, 1))
 
     small, classes, first, second = draw(40, 160), draw(4, 20, 1), draw(8, 24), draw(16, 40)
     wide, side = draw(192, 288), draw(16, 28)
@@ -179,6 +184,8 @@ def held_out(seed: int) -> dict[str, QuantModel]:
         "motion": quantized(har_net((1, draw(60, 160, 1), draw(3, 9, 1)), classes, seed)),
         "keywords": quantized(ds_cnn((draw(30, 60, 1), draw(10, 16, 1), 1), classes, seed)),
         "image": network(list(image), "cross_entropy"),
+        "language": language(draw(30, 110, 1), draw(12, 40, 1), transformer(), seed),
+        "tokens": tokens(draw(10, 30, 1), draw(3, 9, 1), transformer(), seed),
     }
 
 
@@ -239,7 +246,8 @@ def _measured(port: str, models: Mapping[str, QuantModel]) -> Iterator[tuple[str
         repl = RawRepl(line, port)
         repl.enter()
         for name, model in models.items():
-            head = f"FILE, RANKS, RUNS = '/rom/{name}.elm', {_ranks(model)!r}, {RUNS}\n"
+            symbols = model.symbols or 256
+            head = f"FILE, RANKS, RUNS, SYMBOLS = '/rom/{name}.elm', {_ranks(model)!r}, {RUNS}, {symbols}\n"
             yield name, json.loads(repl.run(head + SCRIPT))
         repl.leave()
     finally:

@@ -28,6 +28,20 @@ SETS = CACHE_BYTES // WAYS // CHUNK_BYTES
 INFER_BYTES, STEP_BYTES = 2624, 3264  # of code outside RAM that such a call runs; measured on a base in RAM
 RECORD_BYTES = 68  # of an op and its tensors
 LINE_USED = 5  # bytes of a line of such code that are read
+# of code in flash that an op of a kind runs, forward and backward
+CODE = {
+    "embed": (400, 0),
+    "project": (500, 900),
+    "widen": (300, 800),
+    "norm": (1300, 2400),
+    "rotate": (300, 300),
+    "attend": (1900, 2800),
+    "lookup": (60, 300),
+    "multiply": (400, 900),
+    "mean": (0, 500),
+}
+ROUNDED_CODE = 800  # backward, of a matrix whose errors are rounded
+CODE_AT = 1 << 24  # behind any base
 MOST_CODE = 5  # lines of it in a set, for which the cache is followed
 
 
@@ -92,13 +106,13 @@ class Flash:
             missed = cache.read(at + skipped, size - skipped)
             if size > CACHE_BYTES and not skipped:
                 missed += (tiles(layer, self.ranks[i]) - 1) * cache.read(at, size)
-            found.ahead[i] = missed
+            found.ahead[i] = missed + cache.read(*_code(layer, 0))
             places.append(at)
             at += size
         for i, layer in reversed(list(enumerate(self.layers))):
             if hands_down[i]:
                 read = layer.zeros.live if layer.kind == "dense" else 1  # its rows without error are not read
-                found.back[i] = read * cache.read(places[i], _bytes(layer))
+                found.back[i] = read * cache.read(places[i], _bytes(layer)) + cache.read(*_code(layer, 1))
         return found
 
     def ahead(self, op: int, compute: float) -> float:
@@ -155,5 +169,14 @@ def is_read_ahead(layer: Layer) -> bool:
 
 
 def _bytes(layer: Layer) -> int:
-    """Of a layer's weights and what requantizes its outputs."""
-    return RECORD_BYTES + ((layer.inputs + ROW_BYTES) * layer.outputs if layer.kind in WEIGHT_KINDS else 0)
+    """Of a layer's weights and what requantizes its outputs, or of its tables."""
+    weights = (layer.inputs + ROW_BYTES) * layer.outputs if layer.kind in WEIGHT_KINDS else 0
+    return RECORD_BYTES + weights + layer.table
+
+
+def _code(layer: Layer, backward: int) -> tuple[int, int]:
+    """Place and size of the code in flash that an op runs, as if kinds lay one behind the other."""
+    if layer.kind == "conv":
+        return CODE_AT, ROUNDED_CODE if layer.rounds and backward else 0
+    at = CODE_AT + 4096 * (1 + list(CODE).index(layer.kind)) if layer.kind in CODE else 0
+    return at + 2048 * backward, CODE.get(layer.kind, (0, 0))[backward]

@@ -53,7 +53,8 @@ class Layer:
     reads: elements of the kernel inside the input, over all positions; rows: number of parts along an axis that a
     concatenate or slice moves. phases: for height and width, for each remainder of the stride: (input positions,
     elements of the kernel that read them). heads: of an attend's queries, and of its keys; pairs: of a query and a key
-    that it reads, over all heads. rounds: whether errors are rounded. zeros: of its outputs and their errors.
+    that it reads, over all heads. rounds: whether errors are rounded. table: bytes that it reads of its own besides
+    weights. zeros: of its outputs and their errors.
     """
 
     kind: str
@@ -71,6 +72,7 @@ class Layer:
     heads: tuple[int, int]
     pairs: int
     rounds: bool
+    table: int
     zeros: Zeros
 
     @property
@@ -126,8 +128,15 @@ def layer(model: QuantModel, index: int, zeros: Zeros) -> Layer:
         op.heads,
         op.heads[0] * (prod(target[:2]) * (prod(target[:2]) + 1) // 2 if op.causal else prod(target[:2]) ** 2),
         model.rounds,
+        _table(op, prod(target)),
         zeros,
     )
+
+
+def _table(op: Op, elements: int) -> int:
+    """Bytes of an op's own that a pass reads: a row a symbol, angles, a norm's gain and bias, a function, constants."""
+    arrays = (op.angles, op.gain, op.bias if op.kind == "norm" else None, op.table, op.values)
+    return elements if op.kind == "embed" else sum(array.nbytes for array in arrays if array is not None)
 
 
 def _phases(op: Op, axis: int, size: int) -> Iterator[tuple[int, int]]:
