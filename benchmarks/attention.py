@@ -1,4 +1,5 @@
-"""`edgelora bench attention`: transformers that learn their owner, on the host twin, beside float LoRA.
+"""`edgelora bench attention`: transformers that learn their owner, on the host twin, beside float LoRA; what they take
+on a Pico is in attention_pico.py.
 
 A language model of characters is pretrained on authors of another century, an encoder of motion on other people. The
 owner's first text, or windows, teach adapters on all matrices; later ones test. All seeds of an author share a base,
@@ -40,6 +41,8 @@ from edgelora.model.floatnet.train import softmax_cross_entropy
 from edgelora.model.quantization.quantize import HEAD_ROOM, quantize
 
 from .attention_ops import Learning, OpErrors, measure_ops
+from .attention_pico import PARTS as PICO_PARTS
+from .attention_pico import PicoBench, bench_pico
 from .learning import mean_and_error
 
 CACHE = resources.cache("attention")
@@ -89,11 +92,12 @@ class Task:
 
 @dataclass(frozen=True)
 class AttentionBench:
-    """Runs by part, errors of operators, and settings."""
+    """Runs by part, errors of operators, settings, and times of a Pico."""
 
     runs: dict[str, list[Learned]]
     ops: OpErrors | None
     settings: dict[str, Any]
+    pico: PicoBench | None = None
 
     def rows(self) -> list[tuple[object, ...]]:
         """A row of figures for each part that learns."""
@@ -102,7 +106,8 @@ class AttentionBench:
 
     def as_json(self) -> dict[str, Any]:
         told: dict[str, Any] = {name: _told(name, runs) for name, runs in self.runs.items() if runs}
-        return told | ({"ops": asdict(self.ops)} if self.ops else {}) | {"settings": self.settings}
+        of_pico = self.pico.as_json() if self.pico else {}
+        return told | ({"ops": asdict(self.ops)} if self.ops else {}) | of_pico | {"settings": self.settings}
 
 
 def _told(name: str, runs: Sequence[Learned]) -> dict[str, Any]:
@@ -276,7 +281,9 @@ def bench_attention(
         known = [who for name in runs for who in (TASKS[name].choosing if choosing else TASKS[name].people)]
         raise InputError(f"{', '.join(people)}: choose from {', '.join(known)}")
     ops = measure_ops(_learning(), progress) if "ops" in parts else None
-    return AttentionBench(runs, ops, {name: _settings(name) for name in runs})
+    of_pico = [part for part in parts if part in PICO_PARTS]
+    pico = bench_pico(of_pico, progress) if of_pico else None
+    return AttentionBench(runs, ops, {name: _settings(name) for name in runs}, pico)
 
 
 def _learning() -> Learning:

@@ -41,7 +41,7 @@ from .silicon import HELD_OUT_SEEDS, bench_silicon
 from .swap import COUNTS, bench_swap
 from .wakewords import WAKE_WORDS
 
-ATTENTION_PARTS = ("lm", "encoder", "ops")
+ATTENTION_PARTS = ("lm", "encoder", "ops", "pico", "stories", "cct")
 BENCH = "Measurements: of kernels and networks on boards, of learning on this computer."
 
 
@@ -449,7 +449,9 @@ def cmd_bench_attention(args: argparse.Namespace) -> None:
 
     A language model of characters learns an author whom it has never read, an encoder a person's motion, on the host
     twin. `lm` has bits a character, `encoder` shares of windows recognized; share_of_gain is what integers gain, of
-    what float LoRA gains. `ops` has errors of operators and gradients.
+    what float LoRA gains. `ops` has errors of operators and gradients. On a virtual Pico, bases of random weights:
+    `pico` has steps of such networks and a keystroke, `stories` a model of the shape of stories260K, `cct` a compact
+    convolutional transformer of images, LoRA of rank 4 on its attention.
     """
     from .attention import bench_attention
 
@@ -466,6 +468,10 @@ def cmd_bench_attention(args: argparse.Namespace) -> None:
     for key, value in asdict(result.ops).items() if result.ops else ():
         if isinstance(value, float):
             say(f"{key}: {value}")
+    if result.pico:
+        times = [name for timed in ("inference", "step", "cached") for name in (timed, "predicted")]
+        console.table(("on a Pico", "arena", "trained", *times), result.pico.step_rows())
+        console.table(("on a Pico", "arena", "symbol", "longest", "200 MHz", "longest"), result.pico.stroke_rows())
 
 
 def cmd_bench_qat(args: argparse.Namespace) -> None:

@@ -1,11 +1,13 @@
-"""`edgelora bench attention`: who is reported, shares of a gain, and operators against real numbers."""
+"""`edgelora bench attention`: who is reported, shares of a gain, operators against real numbers, times of a Pico."""
 
 import numpy as np
 import pytest
 
-from benchmarks import attention
+from benchmarks import attention, attention_pico
 from benchmarks.attention import TASKS, AttentionBench, Learned
 from benchmarks.attention_ops import Learning, attend_decibels, gradient_cosines, norm_errors
+from benchmarks.attention_pico import Case, PicoBench, Step, Strokes
+from benchmarks.networks import image, language, quantized
 from edgelora.core.formats.elm import pack_model
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.twin_learner import TwinLearner
@@ -62,3 +64,41 @@ def test_people_have_names() -> None:
     with pytest.raises(attention.InputError, match="john_f_kennedy"):
         attention.bench_attention(["lm"], ["nobody"])
     assert TASKS["lm"].choosing == text.CHOOSING
+
+
+def test_adapters_of_attention_are_its_four_matrices() -> None:
+    """Also where queries and keys are rotated; a compact transformer then trains 8,192 numbers, as TrainDeeploy's."""
+    for model in (language(20, 8, SIZES), image(16, SIZES)):
+        ranks = attention_pico.of_attention(model, 4)
+        adapted = [op for op, rank in zip(model.ops, ranks, strict=True) if rank]
+        assert [op.kind for op in adapted] == ["conv", "conv", "conv", "project"]
+        assert len({op.input for op in adapted[:3]}) == 1
+    model = image(32, attention_pico.zoo.COMPACT)
+    for mode, numbers in (("trainable_a", 8192), ("frozen_a", 4096)):
+        case = Case(model, attention_pico.of_attention(model, 4), mode, 1 << 20)
+        assert attention_pico.trainables(case) == numbers
+
+
+def test_a_step_on_a_virtual_pico_takes_its_time() -> None:
+    """Measured and predicted; the arena is the planner's, and features spare the layers below."""
+    model = quantized(zoo.encoder((1, 24, 3), 4, 0, sizes=SIZES))
+    found = attention_pico.measured(
+        Case(model, attention_pico.of_attention(model, 4), "trainable_a", 1 << 15, cached=True)
+    )
+    assert 0.7 < found.step_predicted_ms / found.step_ms < 1.3
+    assert found.cached_ms and found.infer_ms > 0 and found.cached_ms < found.step_ms
+    told = PicoBench({"har": found}, {"keystroke": Strokes(8.0, 10.0, 5.0, 6.0, 1000)}, {}).as_json()
+    assert told["cycles"] == {"har_step": round(found.step_ms * 125_000), "keystroke_ms": 8.0, "keystroke_ms_200": 5.0}
+    assert told["arena"] == {"har": found.arena, "keystroke": 1000}
+
+
+def test_images_a_second_are_those_of_steps() -> None:
+    step = Step(300.0, 1600.0, 800.0, 300.0, 1600.0, 800.0, 1 << 17, 4096, 3)
+    told = PicoBench({"cct": step}, {"stories": Strokes(40.0, 50.0, 25.0, 30.0, 2000)}, {}).as_json()
+    assert {key: told["cct"][key] for key in ("images_per_s_cached", "images_per_s", "arena", "trainables")} == {
+        "images_per_s_cached": 1.25,
+        "images_per_s": 0.62,
+        "arena": 1 << 17,
+        "trainables": 4096,
+    }
+    assert told["stories"]["tokens_per_s_200"] == 40.0

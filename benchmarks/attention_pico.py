@@ -1,0 +1,353 @@
+"""What transformers take on a Pico: the parts `pico`, `stories` and `cct` of `edgelora bench attention`.
+
+Virtual Picos run the real firmware with bases of random weights in flash, whose reads stall; times are those of the
+board's clock. A step is the mean of a micro-batch, its update included.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgelora.base.progress import Progress, no_progress
+from edgelora.board.build import build_firmware
+from edgelora.board.link.raw_repl import RawRepl
+from edgelora.board.link.serial_line import SerialLine
+from edgelora.board.profiles import load_board
+from edgelora.board.sim import virtual_board
+from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.network import QuantModel
+from edgelora.core.twin import regions
+from edgelora.core.twin.session import Session
+from edgelora.learn.planning.cost import predict
+from edgelora.learn.planning.zeros import samples
+from edgelora.learn.training.recipe import MOMENTA, Settings
+from edgelora.learn.training.recompute import choose_recompute
+from edgelora.model.floatnet import zoo
+
+from .model import random_adapter
+from .networks import image, language, quantized
+
+BOARD = "virtual-pico"
+PARTS = ("pico", "stories", "cct")
+FAST_HZ = 200_000_000  # of a Pico whose clock is raised
+MICRO_BATCH = 8
+PICO_ROOM = 152 * 1024  # of an arena in a Pico's heap, with room for the program
+MOST_ROOM = 166 * 1024  # of an arena in a heap that holds nothing else
+CONTEXT = 256  # positions of stories260K, the most that attention has
+STORIES = zoo.Transformer(channels=64, layers=5, heads=(8, 4), hidden=172)
+
+# On the board; a case's settings are put before each.
+STEPS = """
+import json, time
+from edgelora import Model, read
+
+def mean(run, xs, size):
+    took = 0
+    for i in range(RUNS + 1):
+        at = i % COUNT
+        x, y = xs[at * size : (at + 1) * size], labels[at]
+        then = time.ticks_us()
+        run(x, y)
+        took += i and time.ticks_diff(time.ticks_us(), then)
+    return took / RUNS
+
+model = Model("/rom/base.elm", RANKS, MODE, RUNS, MOMENTUM, recompute=AGAIN)
+model.load("/rom/adapter.ela")
+x, size, labels = read("/rom/x"), model.input_size, LABELS
+if model.target_size:
+    y = read("/rom/y")
+    labels = [y[i * model.target_size : (i + 1) * model.target_size] for i in range(COUNT)]
+found = {"arena": len(model.arena), "infer": mean(lambda x, y: model.infer(x), x, size)}
+found["step"] = mean(lambda x, y: model.train(x, y, 1000), x, size)
+if CACHED:
+    COUNT = 1
+    features = read("/rom/features")
+    found["cached"] = mean(lambda x, y: model.train_features(x, y, 1000), features, len(features))
+print(json.dumps(found))
+"""
+STROKES = """
+import json, machine, time
+from edgelora import Model
+
+def strokes():
+    took = []
+    model.reset()
+    for i in range(ROWS):
+        then = time.ticks_us()
+        model.next((7 * i + i * i // 11) % SYMBOLS)
+        took.append(time.ticks_diff(time.ticks_us(), then))
+    return took
+
+model = Model("/rom/base.elm", RANKS, "decode")
+if max(RANKS):
+    model.use(model.adapter("/rom/adapter.ela"))
+found = {"arena": len(model.arena), "usual": strokes()}
+machine.freq(HZ)
+found["fast"] = strokes()
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A base with adapters, and how they train. room: bytes of the arena, at most."""
+
+    model: QuantModel
+    ranks: bytes
+    mode: str
+    room: int
+    momentum: int | None = None
+    cached: bool = False
+
+    @property
+    def elm(self) -> bytes:
+        return pack_model(self.model)
+
+    @property
+    def settings(self) -> Settings:
+        momentum = MOMENTA[self.mode] if self.momentum is None else self.momentum
+        settings = Settings(self.ranks, self.mode, MICRO_BATCH, momentum, None, 0)
+        return settings._replace(recompute=choose_recompute(self.elm, settings, self.room))
+
+
+@dataclass(frozen=True)
+class Step:
+    """Milliseconds, measured and predicted, of an inference, a step, and a step from the feature cache; bytes of the
+    arena; trained parameters, and how many outputs are computed again.
+    """
+
+    infer_ms: float
+    step_ms: float
+    cached_ms: float | None
+    infer_predicted_ms: float
+    step_predicted_ms: float
+    cached_predicted_ms: float | None
+    arena: int
+    trainables: int
+    recomputed: int
+
+
+@dataclass(frozen=True)
+class Strokes:
+    """Milliseconds of a symbol, the mean over a window and the longest, at the board's clock and at 200 MHz; bytes of
+    the arena.
+    """
+
+    ms: float
+    worst_ms: float
+    ms_200: float
+    worst_ms_200: float
+    arena: int
+
+
+@dataclass(frozen=True)
+class PicoBench:
+    """By name. beyond: arenas and predictions of cases that a Pico's heap does not hold."""
+
+    steps: dict[str, Step]
+    strokes: dict[str, Strokes]
+    beyond: dict[str, dict[str, float]]
+
+    def step_rows(self) -> list[tuple[object, ...]]:
+        """Arenas in bytes, times in ms."""
+        return [
+            (name, s.arena, s.trainables, s.infer_ms, s.infer_predicted_ms, s.step_ms, s.step_predicted_ms)
+            + ((s.cached_ms, s.cached_predicted_ms) if s.cached_ms else ("", ""))
+            for name, s in self.steps.items()
+        ]
+
+    def stroke_rows(self) -> list[tuple[object, ...]]:
+        return [(name, s.arena, s.ms, s.worst_ms, s.ms_200, s.worst_ms_200) for name, s in self.strokes.items()]
+
+    def as_json(self) -> dict[str, Any]:
+        clock_khz = (load_board(BOARD).clock_hz or 0) / 1000
+        of_steps = {f"{name}_step": round(step.step_ms * clock_khz) for name, step in self.steps.items()}
+        told: dict[str, Any] = {
+            "cycles": of_steps,
+            "arena": {name: step.arena for name, step in self.steps.items()}
+            | {name: strokes.arena for name, strokes in self.strokes.items()},
+            "steps": {name: asdict(step) for name, step in self.steps.items()},
+        }
+        if lm := self.strokes.get("keystroke"):
+            told["cycles"] |= {"keystroke_ms": lm.ms, "keystroke_ms_200": lm.ms_200}
+            told["keystroke"] = asdict(lm)
+        if stories := self.strokes.get("stories"):
+            speeds = {"tokens_per_s": per_second(stories.ms), "tokens_per_s_200": per_second(stories.ms_200)}
+            told["stories"] = speeds | asdict(stories)
+        if (cct := self.steps.get("cct")) and cct.cached_ms:
+            told["cct"] = {
+                "images_per_s_cached": per_second(cct.cached_ms),
+                "images_per_s": per_second(cct.step_ms),
+                "arena": cct.arena,
+                "trainables": cct.trainables,
+                "beyond_a_pico": self.beyond,
+            }
+        return told
+
+
+def per_second(ms: float) -> float:
+    return round(1000 / ms, 2)
+
+
+def everywhere(model: QuantModel, rank: int) -> bytes:
+    return bytes(rank if op.is_matrix else 0 for op in model.ops)
+
+
+def of_attention(model: QuantModel, rank: int) -> bytes:
+    """Ranks of the matrices that make an attend's inputs, rotated or not, and of those that read its output."""
+    ranks = bytearray(len(model.ops))
+    for op in model.ops:
+        if op.kind == "attend":
+            for tensor in op.inputs:
+                at = tensor - 1
+                ranks[model.ops[at].input - 1 if model.ops[at].kind == "rotate" else at] = rank
+        elif op.is_matrix and op.input and model.ops[op.input - 1].kind == "attend":
+            ranks[op.output - 1] = rank
+    return bytes(ranks)
+
+
+def bench_pico(parts: Sequence[str], progress: Progress = no_progress) -> PicoBench:
+    """Measures these of `PARTS`, a virtual Pico for each base."""
+    found = PicoBench({}, {}, {})
+    jobs = [(name, make, into) for part in parts for name, make, into in _JOBS[part]]
+    for done, (name, measure, into) in enumerate(jobs):
+        progress(done, len(jobs), name)
+        getattr(found, into)[name] = measure()
+    progress(len(jobs), len(jobs), "done")
+    return found
+
+
+def _motion() -> Step:
+    model = quantized(zoo.encoder((1, 100, 6), 7, 0))
+    return measured(Case(model, everywhere(model, 8), "trainable_a", 112 * 1024))
+
+
+def _language(mode: str) -> Step:
+    model = language(96, 64, zoo.LANGUAGE)
+    return measured(Case(model, of_attention(model, 4), mode, PICO_ROOM))
+
+
+def _keystroke() -> Strokes:
+    model = language(96, 64, zoo.LANGUAGE)
+    return typed(model, everywhere(model, 4))
+
+
+def _stories() -> Strokes:
+    model = language(512, CONTEXT, STORIES)
+    return typed(model, bytes(len(model.ops)))
+
+
+def _compact(mode: str, room: int, momentum: int | None) -> Case:
+    model = image(32, zoo.COMPACT)
+    return Case(model, of_attention(model, 4), mode, room, momentum, cached=True)
+
+
+def beyond(case: Case) -> dict[str, float]:
+    """The arena of a case that no Pico's heap holds, and images a second that are predicted."""
+    infer_ms, step_ms, cached_ms = predicted(case)
+    return {
+        "arena": regions.layout(case.elm, *case.settings).arena_bytes,
+        "trainables": trainables(case),
+        "images_per_s_cached_predicted": per_second(cached_ms),
+        "images_per_s_predicted": per_second(step_ms),
+    }
+
+
+_JOBS: dict[str, list[tuple[str, Callable[[], Any], str]]] = {
+    "pico": [
+        ("har", _motion, "steps"),
+        ("lm", lambda: _language("frozen_a"), "steps"),
+        ("lm_trained_a", lambda: _language("trainable_a"), "steps"),
+        ("keystroke", _keystroke, "strokes"),
+    ],
+    "stories": [("stories", _stories, "strokes")],
+    "cct": [
+        ("cct", lambda: measured(_compact("frozen_a", MOST_ROOM, 0)), "steps"),
+        ("frozen_a", lambda: beyond(_compact("frozen_a", 256 * 1024, None)), "beyond"),
+        ("trainable_a", lambda: beyond(_compact("trainable_a", 256 * 1024, None)), "beyond"),
+    ],
+}
+
+
+def trainables(case: Case) -> int:
+    pairs = regions.layout(case.elm, *case.settings).regions
+    return sum(r.size for r in pairs if r.name == "B weight" or r.name == "A weight" and case.mode == "trainable_a")
+
+
+def predicted(case: Case) -> tuple[float, float, float]:
+    """Milliseconds of an inference, a step, and one from the feature cache."""
+    cost = predict(case.elm, case.settings, load_board(BOARD), in_flash=True)
+    assert cost
+    lowest = next(i for i, rank in enumerate(case.ranks) if rank)
+    below = sum(ahead for ahead, _ in cost.ops[:lowest])
+    step_ms = cost.step_us / 1000
+    return cost.infer_us / 1000, step_ms, step_ms - below / cost.clock_hz * 1000
+
+
+def measured(case: Case) -> Step:
+    """A training step on a virtual Pico."""
+    elm, settings = case.elm, case.settings
+    x, y = samples(case.model)
+    if case.cached:  # its base leaves little room
+        x, y = x[:2], y[:2]
+    files = {"x": x.tobytes(), "adapter.ela": random_adapter(elm, case.ranks, case.mode, np.random.default_rng(0))}
+    if case.model.learns_sequences:
+        files["y"] = y.tobytes()
+    if case.cached:
+        files["features"] = Session(elm, case.ranks, case.mode).features(x[0]).tobytes()
+    names = {"RUNS": MICRO_BATCH, "COUNT": len(x), "RANKS": settings.ranks, "MODE": settings.mode}
+    names |= {"MOMENTUM": settings.momentum, "AGAIN": settings.recompute, "CACHED": case.cached}
+    labels = None if case.model.learns_sequences else [int(label) for label in y]
+    found = _run(elm, files, names | {"LABELS": labels}, STEPS)
+    infer_ms, step_ms, cached_ms = predicted(case)
+    return Step(
+        round(found["infer"] / 1000, 2),
+        round(found["step"] / 1000, 2),
+        round(found["cached"] / 1000, 2) if case.cached else None,
+        round(infer_ms, 2),
+        round(step_ms, 2),
+        round(cached_ms, 2) if case.cached else None,
+        found["arena"],
+        trainables(case),
+        sum(settings.recompute or b""),
+    )
+
+
+def typed(model: QuantModel, ranks: bytes) -> Strokes:
+    """A window of symbols on a virtual Pico, one at a time."""
+    elm = pack_model(model)
+    adapted = any(ranks)
+    files = {"adapter.ela": random_adapter(elm, ranks, "frozen_a", np.random.default_rng(0))} if adapted else {}
+    names = {"RANKS": ranks, "ROWS": model.input.positions, "SYMBOLS": model.classes, "HZ": FAST_HZ}
+    found = _run(elm, files, names, STROKES)
+    usual, fast = ([us / 1000 for us in found[name]] for name in ("usual", "fast"))
+    times = [round(float(ms), 3) for of in (usual, fast) for ms in (np.mean(of), max(of))]
+    return Strokes(times[0], times[1], times[2], times[3], found["arena"])
+
+
+def _run(elm: bytes, files: dict[str, bytes], names: dict[str, Any], script: str) -> dict[str, Any]:
+    """What a script prints on a virtual Pico with these files in ROMFS."""
+    head = "".join(f"{name} = {value!r}\n" for name, value in names.items())
+    with tempfile.TemporaryDirectory() as folder:
+        image_path = build_firmware(BOARD, {"base.elm": elm, **files}, Path(folder) / "pico.uf2")
+        handle = virtual_board.start(BOARD, image_path, Path(folder) / "board", die_with_parent=True)
+        try:
+            line = SerialLine(handle.port)
+            try:
+                repl = RawRepl(line, handle.port)
+                repl.enter()
+                printed = repl.run(head + script)
+                repl.leave()
+            finally:
+                line.close()
+        finally:
+            handle.stop()
+    found: dict[str, Any] = json.loads(printed)
+    return found
