@@ -1,5 +1,5 @@
 """`edgelora bench host`: the host's kernels in one thread, compared with LiteRT's (XNNPACK) and with the reference
-kernels.
+kernels; transformers, which come from floats, with these alone.
 
 Candidates run in turns, so that other load on the machine affects all; figures are the best of all rounds.
 """
@@ -16,16 +16,22 @@ from numpy.typing import NDArray
 
 from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.elm import pack_model
-from edgelora.core.formats.network import MATRIX_KINDS
+from edgelora.core.formats.network import MATRIX_KINDS, QuantModel
 from edgelora.core.twin.binding import library
 from edgelora.core.twin.session import Session
+from edgelora.model.floatnet.zoo import ENCODER, LANGUAGE
 from edgelora.model.importers.tflite.convert import import_tflite
 
 from .held import held_to_avx2
 from .model import random_adapter
+from .networks import language, tokens
 from .tflite_file import image_network, keyword_network
 
 NETWORKS = {"keyword DS-CNN": keyword_network, "image ResNet": image_network}
+TRANSFORMERS = {
+    "language model, 64 characters": lambda: language(96, 64, LANGUAGE),
+    "encoder, 25 tokens": lambda: tokens(25, 6, ENCODER),
+}
 LITERT, PLAIN = "LiteRT XNNPACK", "plain kernels"
 RANK = 4
 ROUND = 0.002  # seconds of each in a round: shorter than a turn that another process would take
@@ -58,26 +64,30 @@ def bench_host(rounds: int, avx2: bool = False, progress: Progress = no_progress
 
 def _bench(rounds: int, progress: Progress) -> list[HostTime]:
     rows: list[HostTime] = []
-    for number, (name, make) in enumerate(NETWORKS.items()):
-        progress(number, len(NETWORKS), name)
-        file = make(np.random.default_rng(number))
-        for what, own, peer, other in _runs(file, name):
+    names = [*NETWORKS, *TRANSFORMERS]
+    for number, name in enumerate(names):
+        progress(number, len(names), name)
+        file = NETWORKS[name](np.random.default_rng(number)) if name in NETWORKS else None
+        model = import_tflite(file, name=name) if file else TRANSFORMERS[name]()
+        for what, own, peer, other in _runs(model, file):
             us, peer_us = _best(rounds, own, other)
             rows.append(HostTime(name, what, us, peer, peer_us))
-    progress(len(NETWORKS), len(NETWORKS), "done")
+    progress(len(names), len(names), "done")
     return rows
 
 
-def _runs(file: bytes, name: str) -> list[tuple[str, Run, str | None, Run | None]]:
-    """The calls to time, and those of the peer."""
-    model = import_tflite(file, name=name)
+def _runs(model: QuantModel, file: bytes | None) -> list[tuple[str, Run, str | None, Run | None]]:
+    """The calls to time, and those of the peer. file: LiteRT's; None: plain kernels infer beside."""
     elm, rng = pack_model(model), np.random.default_rng(0)
-    x = rng.integers(-128, 128, model.input.size).astype(np.int8)
+    positions = model.loss_tensor.positions
+    low, high = (0, model.loss_tensor.shape[2]) if positions > 1 else (-128, 128)  # ids, or values
+    x = rng.integers(low, high, model.input.size).astype(np.int8)
+    answer = x.reshape(-1) if positions > 1 else 1
     ranks = bytes(RANK if op.kind in MATRIX_KINDS else 0 for op in model.ops)
-    base = Session(elm, bytes(len(model.ops)), "infer")
-    litert = _litert(file, x.reshape(1, *model.input.shape))
+    base, slow_base = (Session(elm, bytes(len(model.ops)), "infer", plain=plain) for plain in (False, True))
+    litert = _litert(file, x.reshape(1, *model.input.shape)) if file else lambda: slow_base.infer(x)
     runs: list[tuple[str, Run, str | None, Run | None]] = [
-        ("inference", lambda: base.infer(x), litert and LITERT, litert)
+        ("inference", lambda: base.infer(x), litert and (LITERT if file else PLAIN), litert)
     ]
     adapter = random_adapter(elm, ranks, "frozen_a", rng)
     adapted, plain = (_used(Session(elm, ranks, "infer", plain=plain), adapter) for plain in (False, True))
@@ -85,7 +95,7 @@ def _runs(file: bytes, name: str) -> list[tuple[str, Run, str | None, Run | None
     for mode in ("frozen_a", "trainable_a"):
         fast, slow = (_begun(Session(elm, ranks, mode, plain=plain)) for plain in (False, True))
         what = f"training step, {mode.replace('_a', ' A')}"
-        runs.append((what, _training(fast, x), PLAIN, _training(slow, x)))
+        runs.append((what, _training(fast, x, answer), PLAIN, _training(slow, x, answer)))
     return runs
 
 
@@ -99,8 +109,8 @@ def _begun(session: Session) -> Session:
     return session
 
 
-def _training(session: Session, x: NDArray[np.int8]) -> Run:
-    return lambda: session.train(x, 1, 60)
+def _training(session: Session, x: NDArray[np.int8], answer: int | NDArray[np.int8]) -> Run:
+    return lambda: session.train(x, answer, 60)
 
 
 def _litert(file: bytes, x: NDArray[np.int8]) -> Run | None:

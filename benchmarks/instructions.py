@@ -1,7 +1,8 @@
 """Instructions of kernels on emulated cores, which have no model of cycles: `edgelora bench kernels --cores`.
 
 Each kernel is an op of a network, as in `kernels`; its backward step is that of the same op behind a 1x1 convolution
-with an adapter, so that its input's error is needed. What a call of no ops takes is subtracted.
+with an adapter, so that its input's error is needed. A transformer's ops are those of a block, with adapters on all
+layers. What a call of no ops takes is subtracted.
 """
 
 from __future__ import annotations
@@ -15,24 +16,29 @@ import numpy as np
 
 from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.elm import pack_model
-from edgelora.core.formats.network import MATRIX_KINDS
+from edgelora.core.formats.network import MATRIX_KINDS, Op, QuantModel
+from edgelora.model.floatnet.zoo import Transformer
 from tools import esp32s3
 from tools.cores import MPS2_CORTEX_M33, MPS3_CORTEX_M55, VIRT_RV32, VIRT_RV32_ZB, Answers, Calls, Machine
 
 from .kernels import COUNTED, SHAPES
-from .networks import Shape, network
+from .networks import Shape, language, network
 
 ESP32_S3 = "esp32-s3"
 MACHINES = dict(zip(COUNTED[:-1], (MPS2_CORTEX_M33, MPS3_CORTEX_M55, VIRT_RV32, VIRT_RV32_ZB), strict=True))
 RANK = 4  # of the adapter whose gradient of A is counted
 BACKWARD = tuple(s for s in SHAPES if s.kind in ("dense", "conv", "depthwise") and s.size[2] % 4 == 0)
+BLOCK = Transformer(channels=64, layers=1, heads=(4, 4), hidden=172)
+LENGTH = 32  # positions of the block: a board's emulator has memory for its training
 RP2350_MISS = 56  # cycles, of 8 bytes: 28 of the flash's clock, which is half of the processor's
 RP2350_CYCLES = 1.0  # of an instruction, assumed
 
 
 @dataclass(frozen=True)
 class KernelCount:
-    """Instructions of one run. kind: forward, input error, or gradient of A; of the plain kernel and the fast one.
+    """Instructions of one run, of the plain kernel and the fast one.
+
+    kind: forward, input error, gradient of A, or a transformer's backward step.
 
     plain: None on an ESP32-S3. cycles: an estimate of the fast one's, on an ESP32-S3 alone.
     """
@@ -125,6 +131,39 @@ def _counts(core: str, shape: Shape, steps: Iterator[int]) -> Iterator[KernelCou
         yield KernelCount(core, "gradient of A", shape.op, shape.name, macs, plain, fast)
 
 
+def count_block(core: str) -> list[KernelCount]:
+    """Counts the first op of each kind of a transformer's block, forward and backward, as it trains."""
+    model = language(96, LENGTH, BLOCK)
+    ops = list({op.kind: i for i, op in reversed(list(enumerate(model.ops)))}.values())
+    calls, rng = Calls(), np.random.default_rng(0)
+    x = rng.integers(0, 96, LENGTH).astype(np.int8)
+    for plain in (True, False):
+        calls.open(pack_model(model), bytes(RANK * op.is_matrix for op in model.ops), "trainable_a", plain=plain)
+        for op in ops:
+            calls.begin(1)
+            for _ in range(2):  # after one step, B is no longer 0
+                calls.train(x, x, 6000)
+            for backward in (False, True):
+                for end in (op + 1, op):
+                    calls.count(x, op, end, backward=backward)
+    taken = iter(_differences(MACHINES[core], calls))
+    plain, fast = ([(next(taken), next(taken)) for _ in ops] for _ in range(2))
+    found = []
+    for op, slow, quick in zip(ops, plain, fast, strict=True):
+        kind, macs, shape = model.ops[op].kind, _block_macs(model, model.ops[op]), f"{LENGTH}x{BLOCK.channels}"
+        found.append(KernelCount(core, "forward", kind, shape, macs, slow[0], quick[0]))
+        found.append(KernelCount(core, "backward step", kind, shape, macs, slow[1], quick[1]))
+    return found
+
+
+def _block_macs(model: QuantModel, op: Op) -> int:
+    """Products of an op of a block; outputs of an op without any."""
+    outputs = model.tensors[op.output].size
+    if op.is_matrix:
+        return outputs * model.tensors[op.input].shape[2]
+    return outputs * (LENGTH + 1) if op.kind == "attend" else outputs  # causal: scores and means over half of the rows
+
+
 def _differences(machine: Machine, calls: Calls) -> list[int]:
     """Each `count` minus that of no ops behind it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -138,7 +177,7 @@ def count_cores(cores: Sequence[str], progress: Progress = no_progress) -> list[
     found = []
     for k, core in enumerate(cores):
         progress(k, len(cores), core)
-        found += count_kernels(core) + (count_steps(core) if core in MACHINES else [])
+        found += count_kernels(core) + (count_steps(core) + count_block(core) if core in MACHINES else [])
     return found
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.held import held_to_avx2
-from benchmarks.host import LITERT, NETWORKS, PLAIN, bench_host
+from benchmarks.host import LITERT, NETWORKS, PLAIN, TRANSFORMERS, bench_host
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import WEIGHT_KINDS
 from edgelora.core.twin.binding import library
@@ -71,10 +71,10 @@ def test_a_row_for_each_run_and_its_peer(monkeypatch, installed):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", module)
     Interpreter.ran = 0
     rows = bench_host(rounds=1)
-    assert [row.model for row in rows] == [name for name in NETWORKS for _ in range(4)]
+    assert [row.model for row in rows] == [name for name in (*NETWORKS, *TRANSFORMERS) for _ in range(4)]
     for row in rows:
         assert row.us > 0
-        litert = row.what == "inference"
+        litert = row.what == "inference" and row.model in NETWORKS
         assert row.peer == (PLAIN if not litert else LITERT if installed else None)
         assert (row.peer_us is None) == (row.peer is None)
     assert bool(Interpreter.ran) == installed
