@@ -147,9 +147,9 @@ def count_block(core: str) -> list[KernelCount]:
                 for end in (op + 1, op):
                     calls.count(x, op, end, backward=backward)
     taken = iter(_differences(MACHINES[core], calls))
-    plain, fast = ([(next(taken), next(taken)) for _ in ops] for _ in range(2))
+    of_plain, of_fast = ([(next(taken), next(taken)) for _ in ops] for _ in range(2))
     found = []
-    for op, slow, quick in zip(ops, plain, fast, strict=True):
+    for op, slow, quick in zip(ops, of_plain, of_fast, strict=True):
         kind, macs, shape = model.ops[op].kind, _block_macs(model, model.ops[op]), f"{LENGTH}x{BLOCK.channels}"
         found.append(KernelCount(core, "forward", kind, shape, macs, slow[0], quick[0]))
         found.append(KernelCount(core, "backward step", kind, shape, macs, slow[1], quick[1]))
