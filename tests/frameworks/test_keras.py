@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,9 @@ import edgelora
 from edgelora.core.formats.elm import unpack_model
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.twin.session import Session
+from edgelora.core.twin.trainable import trainable
 from edgelora.model.datasets.dataset import Dataset, save_dataset
-from edgelora.model.importers import keras
+from edgelora.model.importers import keras, keras_fused
 from edgelora.model.importers.keras import KerasError
 from edgelora.model.importers.tflite.flatbuffer import TfliteError
 from edgelora.model.quantization.quantize import Quantized
@@ -302,6 +304,86 @@ def test_attention_equals_tflite_micro(fields: dict) -> None:
     made = edgelora.from_keras(model, x)
     assert [op.kind for op in made.model.ops].count("matmul") == 2 and made.model.rounds
     check_outputs(made, keras.convert(model, x), x)
+
+
+def encoder(norm: type, after: bool, last: bool, causal: bool, symbols: int) -> tf.keras.Model:
+    """Two blocks of attention and a feed-forward part, normalized before or after it; weights as after training."""
+    K.utils.set_random_seed(7)
+    source = K.Input((16,), dtype="int32") if symbols else K.Input((16, 5))
+    x = L.Embedding(symbols, 12)(source) if symbols else L.Conv1D(12, 3, padding="same", activation="relu")(source)
+    for activation in ("gelu", "silu"):
+        y = x if after else norm()(x)
+        x = L.Add()([x, L.Dropout(0.1)(L.MultiHeadAttention(2, 6)(y, y, use_causal_mask=causal))])
+        x = norm()(x) if after else x
+        y = x if after else norm()(x)
+        x = L.Add()([x, L.Dense(12)(L.Dense(20, activation=activation)(y))])
+        x = norm()(x) if after else x
+    x = norm()(x) if last else x
+    x = L.Dense(symbols)(x) if symbols else L.Dense(4, activation="softmax")(L.GlobalAveragePooling1D()(x))
+    model, rng = K.Model(source, x), np.random.default_rng(7)
+    for variable in model.variables:
+        if variable.path.endswith(("gamma", "scale")):
+            variable.assign(rng.uniform(0.5, 2, variable.shape))
+        elif variable.path.endswith(("beta", "bias")):
+            variable.assign(rng.normal(0, 0.3, variable.shape))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("norm", "after", "last", "causal", "symbols", "streams"),
+    [
+        (L.LayerNormalization, False, True, False, 0, 5),
+        (L.RMSNormalization, False, True, True, 0, 5),
+        (L.LayerNormalization, True, False, False, 0, 8),
+        (L.LayerNormalization, False, False, False, 0, 4),
+        (L.LayerNormalization, False, True, True, 40, 5),
+    ],
+)
+def test_transformers_are_fused(
+    norm: type, after: bool, last: bool, causal: bool, symbols: int, streams: int, tmp_path: Path
+) -> None:
+    """Attention and norms are one op each, and sums that norms read are streams; the outputs are Keras'."""
+    model, rng = encoder(norm, after, last, causal, symbols), np.random.default_rng(0)
+    x = rng.integers(0, symbols, (60, 16)) if symbols else rng.normal(0, rng.uniform(0.2, 3, (60, 1, 1)), (60, 16, 5))
+    made = edgelora.from_keras(model, x, fused=True)
+    kinds = [op.kind for op in made.model.ops]
+    assert kinds.count("attend") == 2 and kinds.count("norm") == 4 + last and made.model.rounds
+    assert sum(tensor.wide for tensor in made.model.tensors) == streams
+    session, errors = Session(made.elm, bytes(len(kinds)), "infer"), []
+    wanted = model.predict(x, verbose=0).reshape(len(x), -1)
+    for row in made.model.quantize(x.reshape(60, *made.net.input_shape)):
+        session.infer(np.ascontiguousarray(row))
+        errors.append(made.model.output.dequantize(session.logits.astype(np.int64).reshape(-1)))
+    assert 10 * np.log10(np.mean(np.square(errors - wanted)) / np.var(wanted)) < -20
+    made.save(tmp_path / "base.elm")
+    able = trainable(made.elm, len(kinds))
+    assert able == [i for i, op in enumerate(made.model.ops) if op.is_matrix]
+
+
+def test_layers_that_cannot_be_fused() -> None:
+    source = K.Input((9, 6))
+    x = L.MultiHeadAttention(2, 3)(source, source)
+    for layer, message in ((L.UnitNormalization(), "UnitNormalization"), (L.Dense(4, "elu"), "activation elu")):
+        with pytest.raises(keras_fused.FusedError, match=message):
+            edgelora.from_keras(K.Model(source, layer(x)), np.zeros((4, 9, 6)), fused=True)
+    masked = L.MultiHeadAttention(2, 3)(source, source, use_causal_mask=True)
+    with pytest.raises(KerasError, match="--fused"):
+        edgelora.from_keras(K.Model(source, masked), np.random.default_rng(0).normal(size=(20, 9, 6)))
+
+
+def test_bases_that_operators_ruin_are_told() -> None:
+    """Rows of different sizes and a large channel: their variances need more than 8 bits."""
+    K.utils.set_random_seed(8)
+    source = K.Input((9, 64))
+    model = K.Model(source, L.Dense(16)(L.RMSNormalization()(source)))
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, np.exp(rng.normal(0, 0.7, (80, 9, 1))), (80, 9, 64))
+    x[..., 3] *= 4
+    told = keras.loses_by_parts(model, edgelora.from_keras(model, x))
+    assert re.search(r"signal of -?\d+\.\d dB above INT8's noise \(worst: .*--fused", told)
+    fused = edgelora.from_keras(model, x, fused=True)
+    assert keras.loses_by_parts(model, fused) is None
+    assert fused.report.layers[-1].sqnr_db > 20
 
 
 def test_selu_is_made_of_relu_and_elu() -> None:

@@ -30,6 +30,7 @@ MODULES = {
 }
 EXTRAS = {
     "host/edgelora/model/importers/keras.py": "keras",
+    "host/edgelora/model/importers/keras_fused.py": "keras",
     "host/edgelora/model/importers/torch.py": "torch",
     "host/edgelora/model/importers/torch_decompositions.py": "torch",
     "host/edgelora/board/sim/clock.py": "sim",

@@ -86,6 +86,11 @@ def add_commands(add: Add) -> None:
         type=whole(2, limits.MAX_ATTENDED),
         help=f"of a language model: symbols that it sees at a time ({WINDOW})",
     )
+    p.add_argument(
+        "--fused",
+        action="store_true",
+        help="attention, normalization and embeddings of a Keras model become one op each, quantized by edgelora",
+    )
     p.add_argument("--labels", type=labels, default=[], help="class names A,B,..., or a file with one per line")
     p.add_argument("--loss", choices=LOSSES, help="training loss (derived from the network's last layer)")
     p.add_argument(
@@ -179,6 +184,8 @@ def cmd_import(args: argparse.Namespace) -> None:
         made = _import_language_model(args)
         made.save(args.output)
         return _show_import(args, made.model, made.elm, made.report)
+    if args.fused and args.model.suffix not in (".keras", ".h5"):
+        raise InputError("--fused is for Keras models (.keras, .h5): omit it")
     quality = None
     x = load_inputs(args.data) if args.data else None
     signal = load_signal(args.data) if args.data else None
@@ -294,9 +301,12 @@ def _import_keras(args: argparse.Namespace, x: Any, signal: Signal | None) -> tu
     if x is None:
         raise WorkflowError(f"{args.model.name}: quantizing it needs --data, samples like its real inputs")
     with console.step("convert with TensorFlow", args.json):
-        from edgelora.model.importers.keras import from_keras
+        from edgelora.model.importers.keras import from_keras, load, loses_by_parts
 
-        made = from_keras(args.model, x, load_classes(args.data), args.labels, args.loss, signal)
+        model = load(args.model)
+        made = from_keras(model, x, load_classes(args.data), args.labels, args.loss, signal, args.fused)
+    if told := loses_by_parts(model, made):
+        note(told)
     return made.model, made.elm, made.report
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import EdgeloraError, MissingPackage
-from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.elm import base_id, pack_model
 from edgelora.core.formats.limits import MAX_OPS
 from edgelora.core.formats.signal import Signal
 from edgelora.core.twin.binding import check_model
-from edgelora.model.floatnet.layers import Array
+from edgelora.model.floatnet.layers import Array, FloatNet
 from edgelora.model.quantization import report
-from edgelora.model.quantization.quantize import CALIBRATION_LIMIT, Quantized
+from edgelora.model.quantization.quantize import CALIBRATION_LIMIT, Quantized, quantize
+from edgelora.model.quantization.report import WORST_LAYERS
 
 from .tflite import convert as tflite_convert
 from .tflite.codes import Code
 from .tflite.convert import import_tflite, inputs_for_calibration
 from .tflite.file import read_graph
+from .tflite.flatbuffer import TfliteError
 from .tflite.graph import Importer
 from .tflite.lstm import LSTM_STATE
 
@@ -35,8 +38,13 @@ try:
     import tensorflow as tf
     from tensorflow.lite.tools import flatbuffer_utils
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    from .keras_fused import can_fuse, fused_net
 except ModuleNotFoundError as missing:
     raise MissingPackage("Keras models need TensorFlow: pip install 'edgelora[keras]'") from missing
+
+
+RUINED = 20.0  # dB: below it, a tenth of outputs' size is noise
 
 
 class KerasError(EdgeloraError, ValueError):
@@ -50,20 +58,29 @@ def from_keras(
     labels: Sequence[str] = (),
     loss: str | None = None,
     signal: Signal | None = None,
+    fused: bool = False,
 ) -> Quantized:
     """Quantizes a trained Keras model, or the file of one, to INT8 as TensorFlow Lite does. The model isn't modified.
 
     calibration_x: a few hundred typical inputs, float [N, ...] as the model takes them. y: their classes [N], to report
     accuracy. labels: the names of classes; loss: one of formats.LOSSES, by default chosen from the model's last layer.
-    signal: the base's, which says what inputs are windows of.
+    signal: the base's, which says what inputs are windows of. fused: attention, normalization and embeddings become
+    one layer each, and the network is quantized by `quantize`.
 
-    The base's outputs equal, byte for byte, those of TensorFlow Lite Micro for `convert(model, calibration_x)`. Raises
-    KerasError, or TfliteError, which names the unsupported operator.
+    Unless it is fused, the base's outputs equal, byte for byte, those of TensorFlow Lite Micro for
+    `convert(model, calibration_x)`. Raises KerasError, FusedError, or TfliteError, which names an unsupported operator.
     """
     model = load(model) if isinstance(model, str | Path) else model
     x = _inputs(model, calibration_x)
+    if fused:
+        return _quantized(fused_net(model, x, tuple(labels)), x, y, labels, loss, signal)
     content = convert(model, x)
-    base = import_tflite(content, labels, loss, model.name)
+    try:
+        base = import_tflite(content, labels, loss, model.name)
+    except TfliteError as error:
+        if not can_fuse(model):
+            raise
+        raise KerasError(f"{error}; or convert it with fused=True, --fused") from error
     own = x.reshape(len(x), *base.input.shape)
     tflite_convert.calibrate(base, inputs_for_calibration(base, own))
     base.signal = signal
@@ -71,6 +88,38 @@ def from_keras(
     check_model(elm)
     reference = _Reference(model, _converted(model), content)
     return Quantized(base, elm, report.compare(elm, base, own, reference.outputs, reference.names, y))
+
+
+def _quantized(
+    net: FloatNet,
+    x: NDArray[np.float32],
+    y: NDArray[np.integer] | None,
+    labels: Sequence[str],
+    loss: str | None,
+    signal: Signal | None,
+) -> Quantized:
+    """A fused network in INT8."""
+    own = x.reshape(len(x), *net.input_shape)
+    base = quantize(net, own)
+    tflite_convert.set_loss(base, labels, loss or ("cross_entropy" if base.symbols else None), False)
+    base.signal = signal
+    elm = pack_model(base, "as .elm")
+    check_model(elm)
+    return Quantized(base, elm, report.report(net, elm, base, own, y), replace(net, base_id=base_id(elm)))
+
+
+def loses_by_parts(model: Any, made: Quantized) -> str | None:
+    """What to tell of a base whose attention or normalization TensorFlow's operators compute badly, with figures."""
+    outputs = made.report.layers[-1].sqnr_db if made.report.layers else None
+    if made.net is not None or outputs is None or outputs >= RUINED or not can_fuse(model):
+        return None
+    named = ", ".join(
+        f"{layer.sqnr_db:.1f} dB {layer.name or layer.kind}" for layer in made.report.worst[:WORST_LAYERS]
+    )
+    return (
+        f"outputs have a signal of {outputs:.1f} dB above INT8's noise (worst: {named}): TensorFlow's operators for "
+        "attention and normalization have coarse grids; compare with fused=True, --fused"
+    )
 
 
 def load(path: str | Path) -> Any:
