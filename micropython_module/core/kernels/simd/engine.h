@@ -744,19 +744,19 @@ typedef struct {
     int32_t shift;
 } block_t;
 
-// Like edgelora_block_shift.
-static void shift_bytes(int8_t *v, uint32_t count, int32_t n, int32_t before, bool rounds) {
-    if (n > 8) { // 127 and two thirds of a step are less than a step
-        __builtin_memset(v, 0, count);
-        return;
+// Like edgelora_block_shift, n in 0..31.
+static void shift_bytes(int8_t *q, uint32_t count, int32_t n, int32_t before, bool rounds) {
+    int32_t each[WIDTH];
+    for (uint32_t i = 0; i < WIDTH; ++i) {
+        each[i] = rounds ? (int32_t)edgelora_block_offset(i, n, before) : 0;
     }
-    const int16_t even = (int16_t)(rounds ? edgelora_block_offset(0, n, before) : 0),
-                  odd = (int16_t)(rounds ? edgelora_block_offset(1, n, before) : 0);
-    for (uint32_t i = 0; i < count; ++i) {
-        int16_t value = v[i], magnitude = (int16_t)(value < 0 ? -value : value);
-        magnitude = (int16_t)((int16_t)(magnitude + (i & 1 ? odd : even)) >> n);
-        v[i] = (int8_t)(value < 0 ? -magnitude : magnitude);
+    const lanes_t offset = lanes_load(each);
+    uint32_t i = 0;
+    for (; i + WIDTH <= count; i += WIDTH) {
+        lanes_t v = lanes_of_s8(q + i);
+        lanes_store_s8(q + i, lanes_signed(lanes_magnitude(v, offset, n), v));
     }
+    edgelora_block_shift(q + i, count - i, n, before, rounds);
 }
 
 // Writes acc [n, LANES]: `lanes` values each from q + first + step * place on; the others are 0.
@@ -1788,13 +1788,18 @@ static bool pool_forward(const edgelora_shape_t *g, const int8_t *x, int8_t *y) 
 }
 #endif
 
-// Puts consecutive values from place `at` on; behind them v is 0 up to whole panels. count: at most
-// BLOCK_ROWS panels
-static void block_run(block_t *block, uint32_t at, const int32_t *v, uint32_t count) {
+// A block whose values are written in order: `size` of them are.
+static block_t block_in_order(const edgelora_shape_t *g, int8_t *dx) {
+    return (block_t){dx, 0, g->rounds, true, 0};
+}
+
+// Appends values; behind them v is 0 up to whole panels. count: at most BLOCK_ROWS panels
+static void block_append(block_t *block, const int32_t *v, uint32_t count) {
     uint32_t places[BLOCK_ROWS], n = count / LANES;
     for (uint32_t k = 0; k <= n && k < BLOCK_ROWS; ++k) {
-        places[k] = at + k * LANES;
+        places[k] = block->size + k * LANES;
     }
+    block->size += count;
     if (n) {
         block_put(block, v, n, places, 1, 0, LANES);
     }
@@ -1815,15 +1820,15 @@ static inline lanes_t lanes_of_first(const int8_t *row, uint32_t c, uint32_t cou
     return lanes_of_s8(some);
 }
 
-// Products of bytes, s8 [block's size], b less zero, as a block of errors. slope: of b + 128, or
-// NULL: of itself
-static void products_put(
-    block_t *block, const int8_t *a, const int8_t *b, int32_t zero, const int8_t *slope) {
+// Products of bytes, s8 [count], b less zero, as a block of errors. slope: of b + 128, or NULL: of
+// itself
+static void products_put(block_t *block, const int8_t *a, const int8_t *b, int32_t zero,
+    const int8_t *slope, uint32_t count) {
     enum { PART = 16 * LANES };
     int32_t v[PART];
     int8_t slopes[PART];
-    for (uint32_t i = 0; i < block->size; i += PART) {
-        uint32_t n = lesser(block->size - i, PART);
+    for (uint32_t i = 0; i < count; i += PART) {
+        uint32_t n = lesser(count - i, PART);
         for (uint32_t k = 0; slope && k < n; ++k) {
             slopes[k] = slope[b[i + k] + 128];
         }
@@ -1832,7 +1837,7 @@ static void products_put(
             lanes_t factor = lanes_sub(lanes_of_first(factors, k, n), lanes_of(zero));
             lanes_store(v + k, lanes_mul(lanes_of_first(a + i, k, n), factor));
         }
-        block_run(block, i, v, n);
+        block_append(block, v, n);
     }
 }
 
@@ -1854,15 +1859,16 @@ static void multiply_forward(
 
 static int32_t multiply_backward(
     const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
-    block_t block = {dx, g->positions * g->out_c, g->rounds, false, 0};
-    products_put(&block, error->e, k ? error->x : error->x2, k ? g->zp_in : g->zp_in2, 0);
+    block_t block = block_in_order(g, dx);
+    products_put(&block, error->e, k ? error->x : error->x2, k ? g->zp_in : g->zp_in2, 0,
+        g->positions * g->out_c);
     return error->exponent + block.shift;
 }
 
 static int32_t lookup_backward(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
-    block_t block = {dx, g->positions * g->out_c, g->rounds, false, 0};
-    products_put(&block, error->e, error->x, 0, g->slope);
+    block_t block = block_in_order(g, dx);
+    products_put(&block, error->e, error->x, 0, g->slope, g->positions * g->out_c);
     return error->exponent + g->shift[0] + block.shift;
 }
 

@@ -139,7 +139,7 @@ static int32_t norm_backward(const edgelora_shape_t *g, const edgelora_error_t *
         int32_t size = rows[p].cut + rows[p].half - rows[p].fraction;
         top = size > top ? size : top;
     }
-    block_t block = {dx, g->positions * d, g->rounds, false, 0};
+    block_t block = block_in_order(g, dx);
     for (uint32_t p = 0; p < g->positions; ++p) {
         const edgelora_norm_row_t *row = &rows[p];
         int32_t below = top - row->cut - row->half + row->fraction;
@@ -150,7 +150,7 @@ static int32_t norm_backward(const edgelora_shape_t *g, const edgelora_error_t *
             v = lanes_mul(v, lanes_of((int32_t)row->root));
             lanes_store(n.v + c, lanes_trunc_shift(v, below < 31 ? below : 31));
         }
-        block_run(&block, p * d, n.v, d);
+        block_append(&block, n.v, d);
     }
     return error->exponent + top - 31 + block.shift;
 }
