@@ -31,7 +31,7 @@ from random_models import (
     ranks_of,
 )
 from random_ops import DrawnOp, drawn_op
-from random_transformers import random_transformer
+from random_transformers import LONGEST, Sizes, random_transformer
 
 from benchmarks.kernels import SHAPES
 from benchmarks.networks import network
@@ -66,6 +66,15 @@ TRANSFORMERS = 2000 if FULL else 100
 SLOW = () if FULL else ("xtensawin-s3",)  # seconds an op: each vector instruction is trapped
 SLOW_ONE_IN = 8  # drawn ops that slow cores run
 MACHINES = {MPS2_CORTEX_M33: 2, MPS3_CORTEX_M55: 16, VIRT_RV32: 1}  # products of an instruction, at most
+# height and width, channels, heads, heads of keys, channels of a head, symbols
+ATTENDED = (
+    Sizes(2, 1, 3, 1, 1, 4, 5),
+    Sizes(1, 5, 7, 6, 2, 6, 9),
+    Sizes(3, 11, 36, 3, 3, 30, 20),
+    Sizes(64, 1, 32, 8, 2, 16, 96),
+    Sizes(200, 1, 4, 1, 1, 10, 3),
+    LONGEST,
+)
 FIXED = {
     "visual wake words, first": DrawnOp(
         "conv", (96, 96, 1), (48, 48, 8), (3, 3), (2, 2), tflite=True, alone=True, rank=2
@@ -215,6 +224,17 @@ def test_drawn_transformers(programs: list[Program], record_property: Callable) 
             error.add_note(f"seed {seed}")
             raise
     record_property("drawn transformers", TRANSFORMERS)
+
+
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "all rows"])
+@pytest.mark.parametrize("sizes", ATTENDED, ids=lambda sizes: f"{sizes.rows}-{sizes.heads}-{sizes.head}")
+def test_attention_within_vectors_and_across(programs: list[Program], sizes: Sizes, causal: bool) -> None:
+    """Rows, heads and channels that fill no vector, one, or many; one head, and keys of several."""
+    seed = fresh_seeds(1)[0]
+    model = random_transformer(seed, sizes, edges=seed % 2 == 0)
+    for op in model.ops:
+        op.causal = causal and op.kind == "attend"
+    check_runs(for_op(programs, 1), Runs(model, random_ranks(np.random.default_rng(seed), model), seed))
 
 
 @pytest.mark.parametrize("name", FIXED)

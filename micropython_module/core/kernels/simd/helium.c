@@ -126,6 +126,17 @@ static inline lanes_t lanes_signed(lanes_t v, lanes_t of) {
     return vsubq_s32(veorq_s32(v, sign), sign);
 }
 
+// of u <= EDGELORA_FARTHEST
+#define EDGELORA_GATHERS
+static inline lanes_t lanes_exponentials(lanes_t u) {
+    lanes_t odd = vshlq_n_s32(vandq_s32(u, vdupq_n_s32(1)), 4), octave = vshrq_n_s32(u, 8);
+    uint32x4_t at = vshrq_n_u32(vandq_u32(vreinterpretq_u32_s32(u), vdupq_n_u32(255)), 1),
+               v = vldrwq_gather_shifted_offset_u32(edgelora_exponentials, at);
+    v = vandq_u32(vshlq_u32(v, vnegq_s32(odd)), vdupq_n_u32(0xFFFF));
+    v = vshlq_u32(v, vnegq_s32(octave));
+    return vreinterpretq_s32_u32(vshrq_n_u32(vaddq_u32(v, vdupq_n_u32(64)), 7));
+}
+
 // Stores the lowest byte of each lane.
 static inline void lanes_store_s8(int8_t *to, lanes_t v) {
     vstrbq_s32(to, v);
