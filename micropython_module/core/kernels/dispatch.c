@@ -226,9 +226,9 @@ EDGELORA_HOT void edgelora_op_forward(
             edgelora_rotate_forward_s8(g, x, y);
             break;
         case EDGELORA_ATTEND:
-            if (pass->packed) {
-                edgelora_attend_forward_packed_s8(g, x, x2, pass->x3, y, pass->scratch);
-            } else {
+            if (!pass->packed ||
+                !edgelora_attend_forward_packed_s8(
+                    g, (const int8_t *const[3]){x, x2, pass->x3}, y, pass->scratch)) {
                 edgelora_attend_forward_s8(g, x, x2, pass->x3, y, pass->scratch);
             }
             break;
@@ -401,8 +401,9 @@ void edgelora_op_attend_backward(const edgelora_shape_t *g, const edgelora_error
         error->simd->attend_backward(g, error, dx, exponent)) {
         return;
     }
-    (error->packed ? edgelora_attend_backward_packed_s8 : edgelora_attend_backward_s8)(
-        g, error, dx, exponent);
+    if (!error->packed || !edgelora_attend_backward_packed_s8(g, error, dx, exponent)) {
+        edgelora_attend_backward_s8(g, error, dx, exponent);
+    }
 #endif
 }
 

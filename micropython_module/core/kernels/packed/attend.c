@@ -1,247 +1,389 @@
-// Attention, two products at a time.
+// Attention on the tile product.
 // SPDX-License-Identifier: MIT
 //
-// A word with values a and b, a + 2^16 b, times one with d and c gives a c + b d in its upper half,
-// and a d, which rounding removes, in its lower one. A head's keys and values are packed once, for
-// all rows of queries.
+//   scores   rows of queries        x  rows of keys as positions
+//   outputs  weights of four rows   x  columns of values as positions
+//   errors   rows of errors         x  rows of values as positions, backward
+//
+// A head's keys and values are packed once, for all rows of queries. Four rows, a *block*, go
+// through a tile together. Weights are 0..255 less 127, so that two products fit a pair.
 
 #include "kernels/attention.h"
 #include "kernels/packed/internal.h"
 
-enum { HALF = 1 << 15 };
-
 // RAM is short: these stay in flash, whose cache holds their loops.
 #define WARM_KERNEL EDGELORA_WARM __attribute__((noinline))
 
-// A head's rows of keys and values in words; row: words of one.
+enum { BLOCK = 4, MIDDLE = 127, HEAD_BYTES = 49152 };
+
+static const int32_t no_bias[BLOCK];
+static const uint32_t no_values[EDGELORA_MAX_HEAD / 4];
+
+// One head of an attend.
 typedef struct {
-    uint32_t *k, *v; // [positions, row]: second value of a pair, first one
-    uint32_t *columns; // of v, forward: [row, positions]: first value of a pair, second one
-    uint32_t row;
-    bool least; // k has a -128: with another one in a query, two products may not fit
-} packed_head_t;
+    const edgelora_shape_t *g;
+    uint32_t channels, groups; // of the head: a multiple of 4, its groups
+    uint32_t rows;             // positions, padded to whole quads
+    uint32_t *k, *v;           // quads of the rows of keys and values; forward: of v's columns
+    int32_t *weights;          // s32 [BLOCK, rows]
+    int32_t *products;         // forward: s32 [BLOCK, channels]; backward: s32 [BLOCK, rows]
+    int32_t *sums;             // forward: s32 [channels]; backward: s32 [rows, channels]
+    int32_t *values;           // backward: s32 [groups, BLOCK, 4]
+    // k has a -128: with another one in a query, two products may not fit; v has one: neither do
+    // they with two weights of 255
+    bool k_least, v_least;
+} attend_head_t;
 
-// Packs rows of `step` bytes; returns whether one holds -128.
-WARM_KERNEL static bool rows_as_words(
-    uint32_t *words, const int8_t *x, uint32_t rows, uint32_t step, uint32_t row) {
-    bool least = false;
-    for (; rows; --rows, x += step) {
-        for (const int8_t *v = x, *end = x + 2 * row; v < end; v += 2) {
-            *words++ = (uint32_t)v[1] + ((uint32_t)v[0] << 16);
-            least |= v[0] == -128 || v[1] == -128;
-        }
-    }
-    return least;
+static uint32_t block_rows(const attend_head_t *h, uint32_t i) {
+    return at_most(h->g->positions - i, BLOCK);
 }
 
-// Packs columns c and c + 1 of all rows, one behind the other.
-WARM_KERNEL static void columns_as_words(
-    uint32_t *words, const int8_t *x, uint32_t rows, uint32_t step, uint32_t row) {
-    for (const int8_t *end = x + 2 * row; x < end; x += 2) {
-        const int8_t *v = x;
-        for (uint32_t j = 0; j < rows; ++j, v += step) {
-            *words++ = (uint32_t)v[0] + ((uint32_t)v[1] << 16);
-        }
-    }
+// Rows of keys that a block reads, padded to whole quads.
+static uint32_t block_reads(const attend_head_t *h, uint32_t i) {
+    return h->g->op->flags & EDGELORA_CAUSAL ? i + BLOCK : h->rows;
 }
 
-// Dot products of x, packed as pairs of first and second value, with rows of words.
-WARM_KERNEL static void dots(
-    int32_t *out, const uint32_t *x, const uint32_t *words, uint32_t rows, uint32_t row) {
-    for (const int32_t *end = out + rows; out != end; ++out) {
-        int32_t sum = 0;
-        const uint32_t *v = x;
-#pragma GCC unroll 4
-        for (uint32_t i = 0; i < row; ++i) {
-            sum += (int32_t)(*v++ * *words++ + HALF) >> 16;
-        }
-        *out = sum;
-    }
+// Words of the parts of the scratch memory, in the order of attend_head_t.
+typedef struct {
+    uint32_t quads, weights, products, sums, values;
+} attend_sizes_t;
+
+static attend_sizes_t attend_sizes(const edgelora_shape_t *g, bool backward) {
+    uint32_t channels = g->in_c / g->op->kernel_h, rows = align4(g->positions);
+    return (attend_sizes_t){
+        .quads = rows * channels / 2,
+        .weights = BLOCK * rows,
+        .products = BLOCK * (backward ? rows : channels),
+        .sums = backward ? rows * channels : channels,
+        .values = backward ? BLOCK * channels : 0};
 }
 
-// The sums of two columns' products with weights, 0..255.
-WARM_KERNEL static void weighted_pair(
-    int32_t sum[2], const int32_t *weights, const uint32_t *column, uint32_t rows) {
-    int32_t a = 0, b = 0;
-#pragma GCC unroll 4
-    for (uint32_t j = 0; j < rows; ++j) {
-        uint32_t product = (uint32_t)weights[j] * column[j];
-        a += (int16_t)product;
-        b += (int32_t)(product + HALF) >> 16;
-    }
-    sum[0] = a;
-    sum[1] = b;
-}
-
-// sum[c] += factor * x[c]
-WARM_KERNEL static void add_times(int32_t *sum, const int32_t *x, int32_t factor, uint32_t n) {
-#pragma GCC unroll 4
-    for (const int32_t *end = x + n; x != end; ++x) {
-        *sum++ += factor * *x;
-    }
-}
-
-// The sums of two channels' products with the errors of scores. k: words [rows, row], of a channel
-// pair on
-WARM_KERNEL static void score_pair(
-    int32_t sum[2], const int32_t *errors, const uint32_t *k, uint32_t rows, uint32_t row) {
-    int32_t a = 0, b = 0;
-    for (const int32_t *end = errors + rows; errors != end; ++errors, k += row) {
-        b += *errors * (int16_t)*k;
-        a += *errors * ((int32_t)(*k + HALF) >> 16);
-    }
-    sum[0] = a;
-    sum[1] = b;
-}
-
-// A row of a query or an error as words; returns whether it holds -128.
-static bool row_as_words(uint32_t *words, const int8_t *x, uint32_t row) {
-    bool least = false;
-    for (const uint32_t *end = words + row; words != end; x += 2) {
-        *words++ = (uint32_t)x[0] + ((uint32_t)x[1] << 16);
-        least |= x[0] == -128 || x[1] == -128;
-    }
-    return least;
-}
-
-static uint32_t head_row(const edgelora_shape_t *g) {
-    return g->in_c / g->op->kernel_h / 2u;
+static attend_head_t attend_head(const edgelora_shape_t *g, void *scratch, bool backward) {
+    attend_sizes_t size = attend_sizes(g, backward);
+    uint32_t channels = g->in_c / g->op->kernel_h;
+    attend_head_t h = {
+        .g = g, .channels = channels, .groups = channels / 4, .rows = align4(g->positions)};
+    h.k = scratch;
+    h.v = h.k + size.quads;
+    h.weights = (int32_t *)h.v + size.quads;
+    h.products = h.weights + size.weights;
+    h.sums = h.products + size.products;
+    h.values = h.sums + size.sums;
+    return h;
 }
 
 uint32_t edgelora_attend_packed_scratch(const edgelora_shape_t *g, bool backward) {
-    uint32_t row = head_row(g), words = g->positions * row;
-    bool even = g->in_c / g->op->kernel_h % 2 == 0;
-    return !even   ? 0
-        : backward ? 4 * (2 * g->positions + 2 * words + 4 * words)
-                   : 4 * (g->positions + 2 * words);
+    attend_sizes_t size = attend_sizes(g, backward);
+    uint32_t bytes = 4 * (2 * size.quads + size.weights + size.products + size.sums + size.values);
+    return g->in_c / g->op->kernel_h % 4 || bytes > HEAD_BYTES ? 0 : bytes;
 }
 
-// Scores of row i, then its weights.
-EDGELORA_WARM static edgelora_attend_row_t row_weights(const edgelora_shape_t *g,
-    const packed_head_t *packed, const int8_t *q, const int8_t *k, const int8_t *v, uint32_t head,
-    uint32_t i, int32_t *weights) {
-    uint32_t words[EDGELORA_MAX_HEAD / 2];
-    edgelora_attend_row_t row = edgelora_attend_row(g, q, k, v, head, i, weights);
-    if (row_as_words(words, row.q, packed->row) && packed->least) {
-        edgelora_attend_scores(&row);
-    } else {
-        dots(weights, words, packed->k, row.reads, packed->row);
+// Is one of n values -128? x: 4-aligned, n: a multiple of 4
+WARM_KERNEL static bool has_least(const int8_t *x, uint32_t n) {
+    const uint32_t *word = (const uint32_t *)(const void *)x;
+    uint32_t found = 0;
+    for (const uint32_t *end = word + n / 4; word != end; ++word) {
+        found |= (*word & ~((*word & 0x7F7F7F7Fu) + 0x7F7F7F7Fu)) & 0x80808080u;
     }
-    edgelora_attend_weights(g, &row);
-    return row;
+    return found;
 }
 
-EDGELORA_WARM void edgelora_attend_forward_packed_s8(const edgelora_shape_t *g, const int8_t *q,
-    const int8_t *k, const int8_t *v, int8_t *y, void *scratch) {
-    uint32_t heads = g->op->kernel_h, keys = g->op->kernel_w, row = head_row(g),
-             words = g->positions * row, step = keys * 2 * row;
-    int32_t *weights = scratch;
-    packed_head_t packed = {.k = (uint32_t *)scratch + g->positions, .row = row};
-    packed.columns = packed.k + words;
-    for (uint32_t head = 0; head < heads; ++head) {
-        if (head * keys % heads < keys) { // the first head of these keys
-            uint32_t at = head * keys / heads * 2 * row;
-            packed.least = rows_as_words(packed.k, k + at, g->positions, step, row);
-            columns_as_words(packed.columns, v + at, g->positions, step, row);
+static const int8_t *row_or_zeros(const attend_head_t *h, const int8_t *x, uint32_t row) {
+    return row < h->g->positions ? x + row * h->g->op->kernel_w * h->channels
+                                 : (const int8_t *)no_values;
+}
+
+// Packs a head's rows; returns whether one holds -128.
+WARM_KERNEL static bool pack_rows(const attend_head_t *h, uint32_t *quads, const int8_t *x) {
+    bool least = false;
+    for (uint32_t j = 0; j < h->rows; ++j) {
+        const int8_t *row = row_or_zeros(h, x, j);
+        least = least || has_least(row, h->channels);
+        edgelora_pack_quad_s8(
+            quads + EDGELORA_GROUP_WORDS * (j >> 2) * h->groups + (j & 3), row, h->groups);
+    }
+    return least;
+}
+
+// Packs the columns of a head's values; returns whether one holds -128.
+WARM_KERNEL static bool pack_columns(const attend_head_t *h, const int8_t *x) {
+    bool least = false;
+    for (uint32_t j = 0; j < h->rows; j += 4) {
+        const int8_t *rows[4];
+        for (uint32_t k = 0; k < 4; ++k) {
+            rows[k] = row_or_zeros(h, x, j + k);
+            least = least || has_least(rows[k], h->channels);
         }
-        int8_t *to = y + head * 2 * row;
-        for (uint32_t i = 0; i < g->positions; ++i, to += g->in_c) {
-            edgelora_attend_row_t r = row_weights(g, &packed, q, k, v, head, i, weights);
-            for (uint32_t c = 0; c < row; ++c) {
-                int32_t sum[2];
-                weighted_pair(sum, weights, packed.columns + c * g->positions, r.reads);
-                to[2 * c] = edgelora_attend_mean(g, &r, sum[0]);
-                to[2 * c + 1] = edgelora_attend_mean(g, &r, sum[1]);
-            }
+        edgelora_pack_columns_s8(h->v + EDGELORA_GROUP_WORDS * (j >> 2),
+            EDGELORA_GROUP_BYTES * (h->rows >> 2), rows, h->groups);
+    }
+    return least;
+}
+
+// Products of a block's rows, s8 from `x` on, with the first `reads` rows of quads.
+static void block_products(const attend_head_t *h, const int8_t *x, const uint32_t *quads,
+    uint32_t i, uint32_t reads, int32_t *products) {
+    edgelora_tile_product_t tile = {
+        .x = quads,
+        .acc = products,
+        .count = reads,
+        .weights = x + i * h->g->in_c,
+        .groups = h->groups,
+        .coding = (uint32_t)EDGELORA_SIGNED,
+        .bias = no_bias,
+        .rows = block_rows(h, i),
+        .gap = h->g->in_c - h->channels};
+    edgelora_tile_product_s8(&tile);
+}
+
+// The weights of a block's rows from their scores.
+static void block_weights(const attend_head_t *h, const int8_t *const x[3], uint32_t head,
+    uint32_t i, edgelora_attend_row_t rows[BLOCK]) {
+    uint32_t reads = block_reads(h, i);
+    block_products(h, x[0] + head * h->channels, h->k, i, reads, h->weights);
+    for (uint32_t r = 0; r < block_rows(h, i); ++r) {
+        edgelora_attend_row_t *row = &rows[r];
+        *row = edgelora_attend_row(h->g, x[0], x[1], x[2], head, i + r, h->weights + r * reads);
+        if (h->k_least && has_least(row->q, h->channels)) {
+            edgelora_attend_scores(row);
+        }
+        edgelora_attend_weights(h->g, row);
+    }
+}
+
+// A row's weights as pairs, in place or before.
+WARM_KERNEL static void weights_as_pairs(
+    uint32_t *to, int32_t *weights, uint32_t reads, uint32_t padded) {
+    for (; reads < padded; ++reads) {
+        weights[reads] = MIDDLE;
+    }
+    for (const int32_t *w = weights, *end = weights + padded; w != end; w += 4) {
+        uint32_t a = (uint32_t)w[0] - MIDDLE, b = (uint32_t)w[1] - MIDDLE,
+                 c = (uint32_t)w[2] - MIDDLE, d = (uint32_t)w[3] - MIDDLE;
+        *to++ = pair(a, c);
+        *to++ = pair(b, d);
+    }
+}
+
+static void add_row_s32(int32_t *sum, const int8_t *x, uint32_t n) {
+    for (const int32_t *end = sum + n; sum != end; ++sum) {
+        *sum += *x++;
+    }
+}
+
+// Weights of 255 become 254, and their values the first part of a row's products.
+WARM_KERNEL static void take_out_largest(
+    const attend_head_t *h, const edgelora_attend_row_t *row, int32_t *products) {
+    for (uint32_t c = 0; c < h->channels; ++c) {
+        products[c] = 0;
+    }
+    for (uint32_t j = 0; j < row->reads; ++j) {
+        if (row->weights[j] == 255) {
+            row->weights[j] = 254;
+            add_row_s32(products, row->v + j * row->step, h->channels);
         }
     }
 }
 
-// Row i's weights as probabilities, and the errors of its scores in w.
-EDGELORA_WARM static edgelora_attend_row_t head_errors(const edgelora_shape_t *g,
-    const packed_head_t *packed, const edgelora_error_t *error, uint32_t head, uint32_t i,
-    int32_t *weights, int32_t *w) {
-    uint32_t words[EDGELORA_MAX_HEAD / 2];
-    edgelora_attend_row_t row = row_weights(
-        g, packed, error->x, error->x2, error->x3, head, i, weights);
-    row_as_words(words, error->e + i * g->in_c + head * 2 * packed->row, packed->row);
-    dots(w, words, packed->v, row.reads, packed->row);
-    edgelora_attend_score_errors(&row, w);
-    return row;
-}
-
-static void pack_head(
-    const edgelora_shape_t *g, packed_head_t *packed, const edgelora_error_t *error, uint32_t key) {
-    uint32_t at = key * 2 * packed->row, step = g->op->kernel_w * 2u * packed->row;
-    packed->least = rows_as_words(packed->k, error->x2 + at, g->positions, step, packed->row);
-    rows_as_words(packed->v, error->x3 + at, g->positions, step, packed->row);
-}
-
-// Adds row i's share to the sums of keys and values, and puts the error of its query.
-EDGELORA_WARM static void head_backward(const edgelora_shape_t *g, const packed_head_t *packed,
-    const edgelora_error_t *error, uint32_t head, uint32_t i, int32_t shift, int32_t *weights,
-    int32_t *sums, edgelora_block_t *of_q) {
-    int32_t *w = weights + g->positions, q[EDGELORA_MAX_HEAD], e[EDGELORA_MAX_HEAD];
-    uint32_t channels = 2 * packed->row, at = i * g->in_c + head * channels;
-    int32_t *of_k = sums, *of_v = sums + g->positions * channels;
-    edgelora_attend_row_t row = head_errors(g, packed, error, head, i, weights, w);
-    for (uint32_t c = 0; c < channels; ++c) {
-        q[c] = row.q[c];
-        e[c] = error->e[at + c];
+// The outputs of a row from its products with weights less 127, which are lost.
+static void row_outputs(
+    const attend_head_t *h, const edgelora_attend_row_t *row, int32_t *products, int8_t *y) {
+    for (uint32_t c = 0; c < h->channels; ++c) { // |sum| <= 2^15 * 2^8
+        products[c] = (products[c] + MIDDLE * h->sums[c]) * (1 << row->shift);
     }
-    for (uint32_t j = 0; j < row.reads; ++j, of_k += channels, of_v += channels) {
-        w[j] = edgelora_attend_score(g, w[j], shift);
-        if (w[j]) {
-            add_times(of_k, q, w[j], channels);
+    int32_t multiplier = (int32_t)(row->mean << 15);
+    int8_t shift = (int8_t)(h->g->shift[1] - 15);
+    edgelora_requantize_t requantize = {
+        .acc = products,
+        .count = h->channels,
+        .rows = 1,
+        .step = 1,
+        .multiplier = &multiplier,
+        .shift = &shift,
+        .y = y,
+        .min = -128,
+        .max = 127};
+    edgelora_requantize_rows_s8(&requantize);
+}
+
+// The outputs of a block, whose rows are `rows`.
+static void block_outputs(
+    const attend_head_t *h, const edgelora_attend_row_t *rows, uint32_t i, int8_t *y) {
+    uint32_t reads = block_reads(h, i), count = block_rows(h, i);
+    uint32_t *pairs = (uint32_t *)(void *)h->weights;
+    for (uint32_t r = 0; r < count; ++r) {
+        if (h->v_least) {
+            take_out_largest(h, &rows[r], h->products + r * h->channels);
         }
-        int32_t share = edgelora_attend_share(g, weights[j]);
-        if (share) {
-            add_times(of_v, e, share, channels);
+        weights_as_pairs(pairs + r * reads / 2, rows[r].weights, rows[r].reads, reads);
+    }
+    edgelora_tile_product_t tile = {
+        .x = h->v,
+        .acc = h->products,
+        .count = h->channels,
+        .weights = pairs,
+        .coding = EDGELORA_PAIRS,
+        .bias = no_bias,
+        .add = h->v_least,
+        .rows = count};
+    edgelora_tile_product_chunks_s8(&tile, reads / 4, EDGELORA_GROUP_BYTES * (h->rows / 4));
+    for (uint32_t r = 0; r < count; ++r, y += h->g->in_c) {
+        if (h->g->op->flags & EDGELORA_CAUSAL) {
+            add_row_s32(h->sums, rows[r].v + (i + r) * rows[r].step, h->channels);
         }
-    }
-    for (uint32_t c = 0; of_q->q && c < packed->row; ++c) {
-        score_pair(q + 2 * c, w, packed->k + c, row.reads, packed->row);
-    }
-    if (of_q->q) {
-        edgelora_block_put(of_q, at, q, channels);
+        row_outputs(h, &rows[r], h->products + r * h->channels, y);
     }
 }
 
-EDGELORA_WARM void edgelora_attend_backward_packed_s8(const edgelora_shape_t *g,
+static bool are_aligned(const int8_t *const x[3]) {
+    return is_aligned(x[0]) && is_aligned(x[1]) && is_aligned(x[2]);
+}
+
+static bool is_first_of_key(const edgelora_shape_t *g, uint32_t head) {
+    return head * g->op->kernel_w % g->op->kernel_h < g->op->kernel_w;
+}
+
+EDGELORA_WARM bool edgelora_attend_forward_packed_s8(
+    const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y, void *scratch) {
+    attend_head_t h = attend_head(g, scratch, false);
+    if (!are_aligned(x)) {
+        return false;
+    }
+    for (uint32_t head = 0; head < g->op->kernel_h; ++head, y += h.channels) {
+        uint32_t at = head * g->op->kernel_w / g->op->kernel_h * h.channels;
+        if (is_first_of_key(g, head)) {
+            h.k_least = pack_rows(&h, h.k, x[1] + at);
+            h.v_least = pack_columns(&h, x[2] + at);
+        }
+        for (uint32_t c = 0; c < h.channels; ++c) {
+            h.sums[c] = 0;
+        }
+        for (uint32_t j = 0; j < g->positions && !(g->op->flags & EDGELORA_CAUSAL); ++j) {
+            add_row_s32(h.sums, row_or_zeros(&h, x[2] + at, j), h.channels);
+        }
+        for (uint32_t i = 0; i < g->positions; i += BLOCK) {
+            edgelora_attend_row_t rows[BLOCK];
+            block_weights(&h, x, head, i, rows);
+            block_outputs(&h, rows, i, y + i * g->in_c);
+        }
+    }
+    return true;
+}
+
+// A block's weights as probabilities, and the errors of its scores in `products`.
+static void block_errors(const attend_head_t *h, const edgelora_error_t *error, uint32_t head,
+    uint32_t i, edgelora_attend_row_t rows[BLOCK]) {
+    const int8_t *const x[3] = {error->x, error->x2, error->x3};
+    uint32_t reads = block_reads(h, i);
+    block_weights(h, x, head, i, rows);
+    block_products(h, error->e + head * h->channels, h->v, i, reads, h->products);
+    for (uint32_t r = 0; r < block_rows(h, i); ++r) {
+        edgelora_attend_score_errors(&rows[r], h->products + r * reads);
+    }
+}
+
+// A block's rows, s8 from x on, as s32 [groups, BLOCK, 4], with zeros for those that it does not
+// have.
+WARM_KERNEL static void block_values(const attend_head_t *h, const int8_t *x, uint32_t i) {
+    x += i * h->g->in_c;
+    for (uint32_t r = 0; r < BLOCK; ++r, x += h->g->in_c) {
+        int32_t *to = h->values + 4 * r;
+        bool is = r < block_rows(h, i);
+        for (uint32_t c = 0; c < h->channels; c += 4, to += 4 * BLOCK) {
+            to[0] = is ? x[c] : 0;
+            to[1] = is ? x[c + 1] : 0;
+            to[2] = is ? x[c + 2] : 0;
+            to[3] = is ? x[c + 3] : 0;
+        }
+    }
+}
+
+// sums, s32 [reads, channels], += the block's factors, s32 [reads, BLOCK], times its values.
+static void add_block(const attend_head_t *h, const int32_t *factors, uint32_t reads) {
+    edgelora_add_outer_s32(h->sums, factors, h->values, reads, h->groups);
+}
+
+// Adds the values' errors of a block to the sums; returns the OR of its scores' errors.
+WARM_KERNEL static uint32_t block_value_errors(
+    const attend_head_t *h, const edgelora_attend_row_t *rows, uint32_t i) {
+    uint32_t bits = 0, reads = block_reads(h, i);
+    for (uint32_t r = 0; r < block_rows(h, i); ++r) {
+        const int32_t *w = h->products + r * reads;
+        for (const int32_t *end = w + rows[r].reads; w != end; ++w) {
+            bits |= abs_u32(*w);
+        }
+    }
+    for (uint32_t r = 0; r < BLOCK; ++r) {
+        const int32_t *p = h->weights + r * reads;
+        int32_t *share = h->products + r;
+        uint32_t n = r < block_rows(h, i) ? rows[r].reads : 0;
+        for (uint32_t j = 0; j < reads; ++j, share += BLOCK) {
+            *share = j < n ? edgelora_attend_share(h->g, p[j]) : 0;
+        }
+    }
+    add_block(h, h->products, reads);
+    return bits;
+}
+
+// Adds the keys' errors of a block to the sums and puts those of its queries. k: words
+WARM_KERNEL static void block_key_errors(const attend_head_t *h, const edgelora_attend_row_t *rows,
+    uint32_t head, uint32_t i, int32_t shift, edgelora_block_t *of_q) {
+    uint32_t reads = block_reads(h, i);
+    int32_t q[EDGELORA_MAX_HEAD];
+    for (uint32_t r = 0; r < BLOCK; ++r) {
+        int32_t *w = h->products + r * reads, *score = h->weights + r;
+        uint32_t n = r < block_rows(h, i) ? rows[r].reads : 0;
+        for (uint32_t j = 0; j < reads; ++j, score += BLOCK) {
+            w[j] = j < n ? edgelora_attend_score(h->g, w[j], shift) : 0;
+            *score = w[j];
+        }
+        if (of_q->q && n) {
+            edgelora_weigh_quads_s32(q, w, h->k, reads / 4, h->groups);
+            edgelora_block_put(of_q, (i + r) * h->g->in_c + head * h->channels, q, h->channels);
+        }
+    }
+    add_block(h, h->weights, reads);
+}
+
+static void clear_sums(const attend_head_t *h) {
+    for (int32_t *sum = h->sums, *end = sum + h->rows * h->channels; sum != end; ++sum) {
+        *sum = 0;
+    }
+}
+
+EDGELORA_WARM bool edgelora_attend_backward_packed_s8(const edgelora_shape_t *g,
     const edgelora_error_t *error, int8_t *const dx[3], int32_t exponent[3]) {
-    uint32_t heads = g->op->kernel_h, keys = g->op->kernel_w, row = head_row(g),
-             group = heads / keys, words = g->positions * row, bits = 0;
-    int32_t *weights = error->scratch, *sums = weights + 2 * g->positions + 2 * words;
-    packed_head_t packed = {.k = (uint32_t *)(weights + 2 * g->positions), .row = row};
-    packed.v = packed.k + words;
+    attend_head_t h = attend_head(g, error->scratch, true);
+    const int8_t *const x[3] = {error->x, error->x2, error->x3};
+    uint32_t keys = g->op->kernel_w, group = g->op->kernel_h / keys, bits = 0;
+    edgelora_attend_row_t rows[BLOCK];
     edgelora_block_t blocks[3];
+    if (!are_aligned(x)) {
+        return false;
+    }
     edgelora_attend_blocks(g, dx, blocks);
-    for (uint32_t key = 0; key < keys; ++key) {
-        pack_head(g, &packed, error, key);
-        for (uint32_t head = key * group; head < (key + 1) * group; ++head) {
-            for (uint32_t i = 0; i < g->positions; ++i) {
-                int32_t *w = weights + g->positions;
-                edgelora_attend_row_t r = head_errors(g, &packed, error, head, i, weights, w);
-                for (uint32_t j = 0; j < r.reads; ++j) {
-                    bits |= abs_u32(w[j]);
+    int32_t shift = 0;
+    for (uint32_t pass = 0; pass < 2; ++pass) { // values first, as scores need the shift
+        for (uint32_t key = 0; key < keys; ++key) {
+            h.k_least = pack_rows(&h, h.k, x[1] + key * h.channels);
+            pack_rows(&h, h.v, x[2] + key * h.channels);
+            clear_sums(&h);
+            for (uint32_t head = key * group; head < (key + 1) * group; ++head) {
+                for (uint32_t i = 0; i < g->positions; i += BLOCK) {
+                    block_errors(&h, error, head, i, rows);
+                    block_values(&h, (pass ? error->x : error->e) + head * h.channels, i);
+                    if (pass) {
+                        block_key_errors(&h, rows, head, i, shift, &blocks[0]);
+                    } else {
+                        bits |= block_value_errors(&h, rows, i);
+                    }
                 }
             }
+            edgelora_attend_put(g, &blocks[pass ? 1 : 2], h.sums, key);
         }
-    }
-    int32_t shift = edgelora_attend_shift(bits);
-    for (uint32_t key = 0; key < keys; ++key) {
-        pack_head(g, &packed, error, key);
-        for (uint32_t i = 0; i < 4 * words; ++i) {
-            sums[i] = 0;
-        }
-        for (uint32_t head = key * group; head < (key + 1) * group; ++head) {
-            for (uint32_t i = 0; i < g->positions; ++i) {
-                head_backward(g, &packed, error, head, i, shift, weights, sums, &blocks[0]);
-            }
-        }
-        edgelora_attend_put(g, &blocks[1], sums, key);
-        edgelora_attend_put(g, &blocks[2], sums + 2 * words, key);
+        shift = edgelora_attend_shift(bits);
     }
     const int32_t shifts[3] = {blocks[0].shift, blocks[1].shift, blocks[2].shift};
     edgelora_attend_exponents(g, error->exponent, shift, shifts, exponent);
+    return true;
 }

@@ -25,9 +25,10 @@ void edgelora_matrix_forward_packed_s8(const edgelora_shape_t *g, const edgelora
 // More positions than EDGELORA_SINGLE.
 void edgelora_project_forward_packed_s16(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const int8_t *x, const int16_t *h, int16_t *y, int8_t *t, void *scratch);
-void edgelora_attend_forward_packed_s8(const edgelora_shape_t *g, const int8_t *q, const int8_t *k,
-    const int8_t *v, int8_t *y, void *scratch);
-void edgelora_attend_backward_packed_s8(const edgelora_shape_t *g, const edgelora_error_t *error,
+// x: q, k and v; false: not 4-aligned
+bool edgelora_attend_forward_packed_s8(
+    const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y, void *scratch);
+bool edgelora_attend_backward_packed_s8(const edgelora_shape_t *g, const edgelora_error_t *error,
     int8_t *const dx[3], int32_t exponent[3]);
 void edgelora_depthwise_forward_packed_s8(
     const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch);

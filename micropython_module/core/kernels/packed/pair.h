@@ -65,6 +65,10 @@ static inline uint32_t signed_odds(uint32_t bytes) {
     return out;
 }
 
+static inline int32_t upper_of_pair(uint32_t word) {
+    return (int32_t)word >> 16;
+}
+
 static inline int8_t saturate_s8(int32_t v) {
     return (int8_t)__ssat(v, 8);
 }
@@ -105,6 +109,10 @@ static inline uint32_t crossed_evens(uint32_t bytes) {
 static inline uint32_t crossed_odds(uint32_t bytes) {
     bytes ^= 0x80808080u;
     return odds(bytes << 16 | bytes >> 16);
+}
+
+static inline int32_t upper_of_pair(uint32_t word) {
+    return (int32_t)(word + 0x8000u) >> 16;
 }
 
 static inline int8_t saturate_s8(int32_t v) {

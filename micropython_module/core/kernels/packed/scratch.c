@@ -33,7 +33,7 @@ uint32_t edgelora_packed_scratch(const edgelora_shape_t *g, uint32_t rank, bool 
             size = largest_of(size, edgelora_depthwise_backward_packed_scratch(g));
         }
     } else if (EDGELORA_ATTENTION && g->op->kind == EDGELORA_ATTEND) {
-        size = edgelora_attend_packed_scratch(g, backward);
+        return edgelora_attend_packed_scratch(g, backward);
     } else if (is_pool(g)) {
         size = edgelora_pool_packed_scratch(g);
     }
