@@ -34,22 +34,6 @@ static inline bool does_round(const edgelora_columns_t *b) {
     return EDGELORA_ATTENTION && b->rounds;
 }
 
-// edgelora_store_column_s8 of rounded values: q[0] is value i of its block.
-EDGELORA_WARM __attribute__((noinline)) static uint32_t store_rounded(
-    int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift, uint32_t i) {
-    uint32_t bits = 0, offset = edgelora_block_offset(i, shift, 0),
-             next = edgelora_block_offset(i + step, shift, 0);
-    for (const int32_t *end = v + n; v != end; q += step) {
-        int32_t sign = *v >> 31;
-        uint32_t magnitude = ((uint32_t)((*v++ ^ sign) - sign) + offset) >> shift, now = offset;
-        bits |= magnitude;
-        *q = (int8_t)(((int32_t)magnitude ^ sign) - sign);
-        offset = next;
-        next = now;
-    }
-    return bits;
-}
-
 EDGELORA_HOT static uint32_t store_columns(edgelora_columns_t *b, const edgelora_cursor_t *at,
     uint32_t c, uint32_t columns, uint32_t count, uint32_t padded, const int32_t *v) {
     uint32_t bits = 0, y = at->y, x = at->x;
@@ -59,7 +43,9 @@ EDGELORA_HOT static uint32_t store_columns(edgelora_columns_t *b, const edgelora
         for (uint32_t k = 0; k < columns; ++k) {
             int8_t *q = b->q + from + k;
             const int32_t *column = v + k * padded;
-            bits |= does_round(b) ? store_rounded(q, b->step, column, n, b->shift, from + k)
+            bits |= does_round(b) ? edgelora_block_store(q, b->step, column, n, b->shift,
+                                        edgelora_block_offset(from + k, b->shift, 0),
+                                        edgelora_block_offset(from + k + b->step, b->shift, 0))
                                   : edgelora_store_column_s8(q, b->step, column, n, b->shift);
         }
         uint32_t end = from + (n - 1) * b->step + columns;
