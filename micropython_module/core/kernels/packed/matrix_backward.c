@@ -7,7 +7,7 @@
 #include "kernels/packed/extras.h"
 #include "kernels/packed/internal.h"
 
-enum { DENSE_INPUTS = 64, ROWS_BYTES = 1024, MOST_ROWS = 4, WINDOW_OUTPUTS = 24 };
+enum { DENSE_INPUTS = 64, ROWS_BYTES = 1408, MOST_ROWS = 4, WINDOW_OUTPUTS = 24 };
 enum { DENSE_BYTES = 4 * DENSE_INPUTS + EDGELORA_LIST_BYTES };
 
 // Parts of the scratch memory. A position has `t_groups` of t's errors, then `groups` of the
