@@ -9,7 +9,8 @@ uint32_t edgelora_reference_scratch(const edgelora_shape_t *g, uint32_t rank, bo
         return 4 * g->positions * (backward ? 2 + sums : 1);
     }
     if (g->op->kind == EDGELORA_NORM) {
-        return backward ? (uint32_t)sizeof(edgelora_norm_row_t) * g->positions : 0;
+        return backward ? (uint32_t)sizeof(edgelora_norm_row_t) * g->positions + align4(2 * g->in_c)
+                        : 0;
     }
     uint32_t patch = g->is_matrix && g->op->kind != EDGELORA_DENSE ? g->inputs
         : g->op->kind == EDGELORA_LSTM                             ? 3u * g->out_c
