@@ -169,7 +169,11 @@ EDGELORA_HOT void edgelora_op_forward(
         case EDGELORA_MAXIMUM:
         case EDGELORA_PRELU:
         case EDGELORA_SQUARED_DIFFERENCE:
-            edgelora_pair_forward_s8(g, x, x2, y);
+            if (pass->packed) {
+                edgelora_multiply_forward_packed_s8(g, x, x2, y, pass->scratch);
+            } else {
+                edgelora_pair_forward_s8(g, x, x2, y);
+            }
             break;
         case EDGELORA_GATHER:
             edgelora_gather_forward_s8(g, x, y);

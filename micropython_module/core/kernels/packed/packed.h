@@ -18,6 +18,7 @@ uint32_t edgelora_depthwise_forward_packed_scratch(const edgelora_shape_t *g);
 uint32_t edgelora_depthwise_backward_packed_scratch(const edgelora_shape_t *g);
 uint32_t edgelora_attend_packed_scratch(const edgelora_shape_t *g, bool backward);
 uint32_t edgelora_pool_packed_scratch(const edgelora_shape_t *g);
+uint32_t edgelora_multiply_packed_scratch(const edgelora_shape_t *g);
 
 // Bit-exact with the functions of the same names in reference.h.
 void edgelora_matrix_forward_packed_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
@@ -32,6 +33,9 @@ bool edgelora_attend_backward_packed_s8(const edgelora_shape_t *g, const edgelor
     int8_t *const dx[3], int32_t exponent[3]);
 void edgelora_depthwise_forward_packed_s8(
     const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch);
+// Multiply, of two tensors of the same shape.
+void edgelora_multiply_forward_packed_s8(
+    const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y, int32_t *scratch);
 void edgelora_mask_packed_s8(
     const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask);
 void edgelora_mask_backward_packed_s8(int8_t *e, uint32_t count, const uint8_t *mask);
