@@ -276,10 +276,12 @@ EDGELORA_HOT void edgelora_op_b_gradient(const edgelora_shape_t *g, uint32_t ran
 EDGELORA_HOT int32_t edgelora_op_requantize_backward(const edgelora_shape_t *g, int8_t *e,
     int32_t exponent, bool plain, const edgelora_simd_t *simd) {
     EDGELORA_ASSERT(g->traits & EDGELORA_SCALES);
-    bool norm = g->op->kind == EDGELORA_NORM; // packed kernels, and those in their scratch, lack it
+    // a norm's gains have signs: kernels in packed scratch lack them, packed ones if they truncate
+    bool norm = g->op->kind == EDGELORA_NORM;
     return (runs_simd(simd, !norm) ? simd->requantize_backward
-            : plain || norm        ? edgelora_requantize_backward_s8
-                                   : edgelora_requantize_backward_packed_s8)(g, e, exponent);
+            : plain || (norm && !g->rounds)
+            ? edgelora_requantize_backward_s8
+            : edgelora_requantize_backward_packed_s8)(g, e, exponent);
 }
 
 EDGELORA_HOT int32_t edgelora_op_branch_backward(const edgelora_shape_t *g,

@@ -56,9 +56,11 @@ EDGELORA_HOT void edgelora_requantize_outputs_s8(
     }
 }
 
-// A value's multiplier, Q15 relative to 2^top.
+// A value's multiplier, Q15 relative to 2^top; of a norm its gain.
 static inline int32_t shared_multiplier(const edgelora_shape_t *g, uint32_t k, int32_t top) {
-    return g->multiplier[k] >> at_most_31(16 + top - g->shift[k]);
+    return EDGELORA_ATTENTION && g->op->kind == EDGELORA_NORM
+        ? g->taps[k]
+        : g->multiplier[k] >> at_most_31(16 + top - g->shift[k]);
 }
 
 // Does any magnitude in a column, times m, reach `least`? end: rows * step.
@@ -89,6 +91,7 @@ typedef struct {
     uint32_t channels, rows;
     int32_t top;   // maximum of the multipliers' shifts
     uint32_t four; // bits of the group of column c: of c and the columns after it
+    bool one;      // all columns have the first multiplier
 } scaled_t;
 
 // 2^h of column c, 1 if it has no h. Call it for ascending columns.
@@ -159,42 +162,71 @@ EDGELORA_HOT static int32_t scale_columns(scaled_t *s) {
     return n;
 }
 
+// A multiplier of any sign.
+static inline int32_t rounded_multiplier(const scaled_t *s, uint32_t c) {
+    return shared_multiplier(s->g, s->one ? 0 : c, s->top);
+}
+
+// Values of a column that are at even places, or at odd ones.
+typedef struct {
+    int8_t *e;
+    const int8_t *end;
+    uint32_t step, place; // place: of the first one
+} half_column_t;
+
+// k: 0, or 1 for the other half of the column of an odd number of channels
+static half_column_t half_column(const scaled_t *s, uint32_t c, uint32_t k) {
+    uint32_t place = c + k * s->channels;
+    return (half_column_t){
+        s->e + place, s->e + s->rows * s->channels, s->channels << (s->channels & 1), place & 1};
+}
+
+EDGELORA_WARM __attribute__((noinline)) static uint32_t largest_of(const half_column_t *h) {
+    uint32_t most = 0;
+    for (const int8_t *e = h->e, *end = h->end; e < end; e += h->step) {
+        uint32_t magnitude = abs_u32(*e);
+        most = magnitude > most ? magnitude : most;
+    }
+    return most;
+}
+
 // The largest magnitudes of values at even and at odd places, each times its channel's multiplier.
-EDGELORA_WARM __attribute__((noinline)) static void largest_products(
-    const scaled_t *s, uint32_t largest[2]) {
-    uint32_t step = s->channels;
+EDGELORA_WARM static void largest_products(scaled_t *s, uint32_t largest[2]) {
     for (uint32_t c = 0; c < s->channels; ++c) {
-        uint32_t m = (uint32_t)shared_multiplier(s->g, c, s->top), most[2] = {0, 0};
-        uint32_t i = c;
-        for (const int8_t *e = s->e + c, *end = s->e + s->rows * step; e < end;
-            e += step, i += step) {
-            uint32_t magnitude = abs_u32(*e);
-            most[i & 1] = magnitude > most[i & 1] ? magnitude : most[i & 1];
+        uint32_t m = abs_u32(rounded_multiplier(s, c)), bound = column_bound(s, c) * m;
+        for (uint32_t k = 0; k <= (s->channels & 1); ++k) {
+            half_column_t half = half_column(s, c, k);
+            if (bound > largest[half.place]) {
+                uint32_t most = largest_of(&half) * m;
+                largest[half.place] = most > largest[half.place] ? most : largest[half.place];
+            }
         }
-        for (uint32_t k = 0; k < 2; ++k) {
-            largest[k] = most[k] * m > largest[k] ? most[k] * m : largest[k];
-        }
+    }
+}
+
+EDGELORA_WARM __attribute__((noinline)) static void scale_half(
+    const half_column_t *h, int32_t m, int32_t n, int32_t offset) {
+    const int8_t *end = h->end;
+    uint32_t step = h->step;
+    for (int8_t *e = h->e; e < end; e += step) {
+        int32_t v = *e * m, sign = v >> 31;
+        *e = (int8_t)(((v + (offset ^ sign)) >> n) - sign); // ~offset: -offset - 1
     }
 }
 
 // Scales and rounds all values.
 EDGELORA_WARM __attribute__((noinline)) static int32_t scale_rounded(scaled_t *s) {
-    uint32_t largest[2] = {0, 0}, step = s->channels;
+    uint32_t largest[2] = {0, 0};
     largest_products(s, largest);
     uint32_t top = largest[0] > largest[1] ? largest[0] : largest[1];
     int32_t n = edgelora_block_more(top);
     n += edgelora_block_magnitude((int32_t)largest[0], n, 0, true) > 127 ||
         edgelora_block_magnitude((int32_t)largest[1], n, 1, true) > 127;
     for (uint32_t c = 0; c < s->channels; ++c) {
-        int32_t m = shared_multiplier(s->g, c, s->top);
-        uint32_t offset = edgelora_block_offset(c, n, 0),
-                 next = edgelora_block_offset(c + step, n, 0);
-        for (int8_t *e = s->e + c, *end = s->e + s->rows * step; e < end; e += step) {
-            int32_t v = *e * m, sign = v >> 31;
-            uint32_t now = offset;
-            *e = (int8_t)(((((v ^ sign) - sign) + (int32_t)offset) >> n ^ sign) - sign);
-            offset = next;
-            next = now;
+        for (uint32_t k = 0; k <= (s->channels & 1); ++k) {
+            half_column_t half = half_column(s, c, k);
+            scale_half(&half, rounded_multiplier(s, c), n,
+                (int32_t)edgelora_block_offset(half.place, n, 0));
         }
     }
     return n;
@@ -202,15 +234,23 @@ EDGELORA_WARM __attribute__((noinline)) static int32_t scale_rounded(scaled_t *s
 
 EDGELORA_HOT int32_t edgelora_requantize_backward_packed_s8(
     const edgelora_shape_t *g, int8_t *e, int32_t exponent) {
-    // a tensor with a single multiplier counts as one column
-    bool each = g->traits & EDGELORA_HAS_WEIGHTS;
+    bool norm = g->op->kind == EDGELORA_NORM, each = norm || (g->traits & EDGELORA_HAS_WEIGHTS);
+    uint32_t count = g->positions * g->out_c;
+    bool rounds = EDGELORA_ATTENTION && g->rounds;
+    // a tensor with a single multiplier counts as one column, or as four
+    bool four = !each && rounds && count % 4 == 0;
     scaled_t s = {
-        g, e, each ? g->out_c : 1, each ? g->positions : g->positions * g->out_c, -128, 0};
-    for (uint32_t c = 0; c < s.channels; ++c) {
+        .g = g,
+        .e = e,
+        .channels = each ? g->out_c
+            : four       ? 4
+                         : 1,
+        .top = -128,
+        .one = !each};
+    s.rows = count / s.channels;
+    for (uint32_t c = 0; c < (each && !norm ? s.channels : 1); ++c) {
         s.top = g->shift[c] > s.top ? g->shift[c] : s.top;
     }
-    int32_t n = EDGELORA_ATTENTION && g->rounds ? scale_rounded(&s)
-        : s.rows == 1                           ? scale_row(&s)
-                                                : scale_columns(&s);
-    return exponent + s.top - 15 + n;
+    int32_t n = rounds ? scale_rounded(&s) : s.rows == 1 ? scale_row(&s) : scale_columns(&s);
+    return exponent + n + (norm ? -s.top : s.top - 15);
 }
