@@ -61,6 +61,7 @@ EDGELORA_KERNEL uint32_t edgelora_block_store(int8_t *q, uint32_t step, const in
     }
     return bits;
 }
+#undef STORE_VALUE
 
 EDGELORA_HOT void edgelora_block_put(
     edgelora_block_t *block, uint32_t at, const int32_t *v, uint32_t n) {

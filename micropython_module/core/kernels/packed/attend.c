@@ -14,10 +14,10 @@
 // RAM is short: these stay in flash, whose cache holds their loops.
 #define WARM_KERNEL EDGELORA_WARM __attribute__((noinline))
 
-enum { BLOCK = 4, MIDDLE = 127, HEAD_BYTES = 49152 };
+enum { ATTEND_ROWS = 4, MIDDLE_WEIGHT = 127, ATTEND_BYTES = 49152 };
 
-static const int32_t no_bias[BLOCK];
-static const uint32_t no_values[EDGELORA_MAX_HEAD / 4];
+static const int32_t no_score_bias[ATTEND_ROWS];
+static const uint32_t zero_row[EDGELORA_MAX_HEAD / 4];
 
 // One head of an attend.
 typedef struct {
@@ -25,22 +25,22 @@ typedef struct {
     uint32_t channels, groups; // of the head: a multiple of 4, its groups
     uint32_t rows;             // positions, padded to whole quads
     uint32_t *k, *v;           // quads of the rows of keys and values; forward: of v's columns
-    int32_t *weights;          // s32 [BLOCK, rows]
-    int32_t *products;         // forward: s32 [BLOCK, channels]; backward: s32 [BLOCK, rows]
-    int32_t *sums;             // forward: s32 [channels]; backward: s32 [rows, channels]
-    int32_t *values;           // backward: s32 [groups, BLOCK, 4]
+    int32_t *weights;          // s32 [ATTEND_ROWS, rows]
+    int32_t *products; // forward: s32 [ATTEND_ROWS, channels]; backward: s32 [ATTEND_ROWS, rows]
+    int32_t *sums; // forward: s32 [channels]; backward: s32 [rows, channels]
+    int32_t *values; // backward: s32 [groups, ATTEND_ROWS, 4]
     // k has a -128: with another one in a query, two products may not fit; v has one: neither do
     // they with two weights of 255
     bool k_least, v_least;
 } attend_head_t;
 
 static uint32_t block_rows(const attend_head_t *h, uint32_t i) {
-    return at_most(h->g->positions - i, BLOCK);
+    return at_most(h->g->positions - i, ATTEND_ROWS);
 }
 
 // Rows of keys that a block reads, padded to whole quads.
 static uint32_t block_reads(const attend_head_t *h, uint32_t i) {
-    return h->g->op->flags & EDGELORA_CAUSAL ? i + BLOCK : h->rows;
+    return h->g->op->flags & EDGELORA_CAUSAL ? i + ATTEND_ROWS : h->rows;
 }
 
 // Words of the parts of the scratch memory, in the order of attend_head_t.
@@ -52,10 +52,10 @@ static attend_sizes_t attend_sizes(const edgelora_shape_t *g, bool backward) {
     uint32_t channels = g->in_c / g->op->kernel_h, rows = align4(g->positions);
     return (attend_sizes_t){
         .quads = rows * channels / 2,
-        .weights = BLOCK * rows,
-        .products = BLOCK * (backward ? rows : channels),
+        .weights = ATTEND_ROWS * rows,
+        .products = ATTEND_ROWS * (backward ? rows : channels),
         .sums = backward ? rows * channels : channels,
-        .values = backward ? BLOCK * channels : 0};
+        .values = backward ? ATTEND_ROWS * channels : 0};
 }
 
 static attend_head_t attend_head(const edgelora_shape_t *g, void *scratch, bool backward) {
@@ -75,7 +75,7 @@ static attend_head_t attend_head(const edgelora_shape_t *g, void *scratch, bool 
 uint32_t edgelora_attend_packed_scratch(const edgelora_shape_t *g, bool backward) {
     attend_sizes_t size = attend_sizes(g, backward);
     uint32_t bytes = 4 * (2 * size.quads + size.weights + size.products + size.sums + size.values);
-    return g->in_c / g->op->kernel_h % 4 || bytes > HEAD_BYTES ? 0 : bytes;
+    return g->in_c / g->op->kernel_h % 4 || bytes > ATTEND_BYTES ? 0 : bytes;
 }
 
 // Is one of n values -128? x: 4-aligned, n: a multiple of 4
@@ -90,11 +90,11 @@ WARM_KERNEL static bool has_least(const int8_t *x, uint32_t n) {
 
 static const int8_t *row_or_zeros(const attend_head_t *h, const int8_t *x, uint32_t row) {
     return row < h->g->positions ? x + row * h->g->op->kernel_w * h->channels
-                                 : (const int8_t *)no_values;
+                                 : (const int8_t *)zero_row;
 }
 
 // Packs a head's rows; returns whether one holds -128.
-WARM_KERNEL static bool pack_rows(const attend_head_t *h, uint32_t *quads, const int8_t *x) {
+WARM_KERNEL static bool pack_head_rows(const attend_head_t *h, uint32_t *quads, const int8_t *x) {
     bool least = false;
     for (uint32_t j = 0; j < h->rows; ++j) {
         const int8_t *row = row_or_zeros(h, x, j);
@@ -106,7 +106,7 @@ WARM_KERNEL static bool pack_rows(const attend_head_t *h, uint32_t *quads, const
 }
 
 // Packs the columns of a head's values; returns whether one holds -128.
-WARM_KERNEL static bool pack_columns(const attend_head_t *h, const int8_t *x) {
+WARM_KERNEL static bool pack_value_columns(const attend_head_t *h, const int8_t *x) {
     bool least = false;
     for (uint32_t j = 0; j < h->rows; j += 4) {
         const int8_t *rows[4];
@@ -130,7 +130,7 @@ static void block_products(const attend_head_t *h, const int8_t *x, const uint32
         .weights = x + i * h->g->in_c,
         .groups = h->groups,
         .coding = (uint32_t)EDGELORA_SIGNED,
-        .bias = no_bias,
+        .bias = no_score_bias,
         .rows = block_rows(h, i),
         .gap = h->g->in_c - h->channels};
     edgelora_tile_product_s8(&tile);
@@ -138,7 +138,7 @@ static void block_products(const attend_head_t *h, const int8_t *x, const uint32
 
 // The weights of a block's rows from their scores.
 static void block_weights(const attend_head_t *h, const int8_t *const x[3], uint32_t head,
-    uint32_t i, edgelora_attend_row_t rows[BLOCK]) {
+    uint32_t i, edgelora_attend_row_t rows[ATTEND_ROWS]) {
     uint32_t reads = block_reads(h, i);
     block_products(h, x[0] + head * h->channels, h->k, i, reads, h->weights);
     for (uint32_t r = 0; r < block_rows(h, i); ++r) {
@@ -155,11 +155,11 @@ static void block_weights(const attend_head_t *h, const int8_t *const x[3], uint
 WARM_KERNEL static void weights_as_pairs(
     uint32_t *to, int32_t *weights, uint32_t reads, uint32_t padded) {
     for (; reads < padded; ++reads) {
-        weights[reads] = MIDDLE;
+        weights[reads] = MIDDLE_WEIGHT;
     }
     for (const int32_t *w = weights, *end = weights + padded; w != end; w += 4) {
-        uint32_t a = (uint32_t)w[0] - MIDDLE, b = (uint32_t)w[1] - MIDDLE,
-                 c = (uint32_t)w[2] - MIDDLE, d = (uint32_t)w[3] - MIDDLE;
+        uint32_t a = (uint32_t)w[0] - MIDDLE_WEIGHT, b = (uint32_t)w[1] - MIDDLE_WEIGHT,
+                 c = (uint32_t)w[2] - MIDDLE_WEIGHT, d = (uint32_t)w[3] - MIDDLE_WEIGHT;
         *to++ = pair(a, c);
         *to++ = pair(b, d);
     }
@@ -189,7 +189,7 @@ WARM_KERNEL static void take_out_largest(
 static void row_outputs(
     const attend_head_t *h, const edgelora_attend_row_t *row, int32_t *products, int8_t *y) {
     for (uint32_t c = 0; c < h->channels; ++c) { // |sum| <= 2^15 * 2^8
-        products[c] = (products[c] + MIDDLE * h->sums[c]) * (1 << row->shift);
+        products[c] = (products[c] + MIDDLE_WEIGHT * h->sums[c]) * (1 << row->shift);
     }
     int32_t multiplier = (int32_t)(row->mean << 15);
     int8_t shift = (int8_t)(h->g->shift[1] - 15);
@@ -223,7 +223,7 @@ static void block_outputs(
         .count = h->channels,
         .weights = pairs,
         .coding = EDGELORA_PAIRS,
-        .bias = no_bias,
+        .bias = no_score_bias,
         .add = h->v_least,
         .rows = count};
     edgelora_tile_product_chunks_s8(&tile, reads / 4, EDGELORA_GROUP_BYTES * (h->rows / 4));
@@ -235,7 +235,7 @@ static void block_outputs(
     }
 }
 
-static bool are_aligned(const int8_t *const x[3]) {
+static bool heads_are_aligned(const int8_t *const x[3]) {
     return is_aligned(x[0]) && is_aligned(x[1]) && is_aligned(x[2]);
 }
 
@@ -246,14 +246,14 @@ static bool is_first_of_key(const edgelora_shape_t *g, uint32_t head) {
 EDGELORA_WARM bool edgelora_attend_forward_packed_s8(
     const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y, void *scratch) {
     attend_head_t h = attend_head(g, scratch, false);
-    if (!are_aligned(x)) {
+    if (!heads_are_aligned(x)) {
         return false;
     }
     for (uint32_t head = 0; head < g->op->kernel_h; ++head, y += h.channels) {
         uint32_t at = head * g->op->kernel_w / g->op->kernel_h * h.channels;
         if (is_first_of_key(g, head)) {
-            h.k_least = pack_rows(&h, h.k, x[1] + at);
-            h.v_least = pack_columns(&h, x[2] + at);
+            h.k_least = pack_head_rows(&h, h.k, x[1] + at);
+            h.v_least = pack_value_columns(&h, x[2] + at);
         }
         for (uint32_t c = 0; c < h.channels; ++c) {
             h.sums[c] = 0;
@@ -261,8 +261,8 @@ EDGELORA_WARM bool edgelora_attend_forward_packed_s8(
         for (uint32_t j = 0; j < g->positions && !(g->op->flags & EDGELORA_CAUSAL); ++j) {
             add_row_s32(h.sums, row_or_zeros(&h, x[2] + at, j), h.channels);
         }
-        for (uint32_t i = 0; i < g->positions; i += BLOCK) {
-            edgelora_attend_row_t rows[BLOCK];
+        for (uint32_t i = 0; i < g->positions; i += ATTEND_ROWS) {
+            edgelora_attend_row_t rows[ATTEND_ROWS];
             block_weights(&h, x, head, i, rows);
             block_outputs(&h, rows, i, y + i * g->in_c);
         }
@@ -272,7 +272,7 @@ EDGELORA_WARM bool edgelora_attend_forward_packed_s8(
 
 // A block's weights as probabilities, and the errors of its scores in `products`.
 static void block_errors(const attend_head_t *h, const edgelora_error_t *error, uint32_t head,
-    uint32_t i, edgelora_attend_row_t rows[BLOCK]) {
+    uint32_t i, edgelora_attend_row_t rows[ATTEND_ROWS]) {
     const int8_t *const x[3] = {error->x, error->x2, error->x3};
     uint32_t reads = block_reads(h, i);
     block_weights(h, x, head, i, rows);
@@ -282,14 +282,14 @@ static void block_errors(const attend_head_t *h, const edgelora_error_t *error, 
     }
 }
 
-// A block's rows, s8 from x on, as s32 [groups, BLOCK, 4], with zeros for those that it does not
-// have.
+// A block's rows, s8 from x on, as s32 [groups, ATTEND_ROWS, 4], with zeros for those that it does
+// not have.
 WARM_KERNEL static void block_values(const attend_head_t *h, const int8_t *x, uint32_t i) {
     x += i * h->g->in_c;
-    for (uint32_t r = 0; r < BLOCK; ++r, x += h->g->in_c) {
+    for (uint32_t r = 0; r < ATTEND_ROWS; ++r, x += h->g->in_c) {
         int32_t *to = h->values + 4 * r;
         bool is = r < block_rows(h, i);
-        for (uint32_t c = 0; c < h->channels; c += 4, to += 4 * BLOCK) {
+        for (uint32_t c = 0; c < h->channels; c += 4, to += 4 * ATTEND_ROWS) {
             to[0] = is ? x[c] : 0;
             to[1] = is ? x[c + 1] : 0;
             to[2] = is ? x[c + 2] : 0;
@@ -298,7 +298,7 @@ WARM_KERNEL static void block_values(const attend_head_t *h, const int8_t *x, ui
     }
 }
 
-// sums, s32 [reads, channels], += the block's factors, s32 [reads, BLOCK], times its values.
+// sums, s32 [reads, channels], += the block's factors, s32 [reads, ATTEND_ROWS], times its values.
 static void add_block(const attend_head_t *h, const int32_t *factors, uint32_t reads) {
     edgelora_add_outer_s32(h->sums, factors, h->values, reads, h->groups);
 }
@@ -313,11 +313,11 @@ WARM_KERNEL static uint32_t block_value_errors(
             bits |= abs_u32(*w);
         }
     }
-    for (uint32_t r = 0; r < BLOCK; ++r) {
+    for (uint32_t r = 0; r < ATTEND_ROWS; ++r) {
         const int32_t *p = h->weights + r * reads;
         int32_t *share = h->products + r;
         uint32_t n = r < block_rows(h, i) ? rows[r].reads : 0;
-        for (uint32_t j = 0; j < reads; ++j, share += BLOCK) {
+        for (uint32_t j = 0; j < reads; ++j, share += ATTEND_ROWS) {
             *share = j < n ? edgelora_attend_share(h->g, p[j]) : 0;
         }
     }
@@ -330,10 +330,10 @@ WARM_KERNEL static void block_key_errors(const attend_head_t *h, const edgelora_
     uint32_t head, uint32_t i, int32_t shift, edgelora_block_t *of_q) {
     uint32_t reads = block_reads(h, i);
     int32_t q[EDGELORA_MAX_HEAD];
-    for (uint32_t r = 0; r < BLOCK; ++r) {
+    for (uint32_t r = 0; r < ATTEND_ROWS; ++r) {
         int32_t *w = h->products + r * reads, *score = h->weights + r;
         uint32_t n = r < block_rows(h, i) ? rows[r].reads : 0;
-        for (uint32_t j = 0; j < reads; ++j, score += BLOCK) {
+        for (uint32_t j = 0; j < reads; ++j, score += ATTEND_ROWS) {
             w[j] = j < n ? edgelora_attend_score(h->g, w[j], shift) : 0;
             *score = w[j];
         }
@@ -356,20 +356,20 @@ EDGELORA_WARM bool edgelora_attend_backward_packed_s8(const edgelora_shape_t *g,
     attend_head_t h = attend_head(g, error->scratch, true);
     const int8_t *const x[3] = {error->x, error->x2, error->x3};
     uint32_t keys = g->op->kernel_w, group = g->op->kernel_h / keys, bits = 0;
-    edgelora_attend_row_t rows[BLOCK];
+    edgelora_attend_row_t rows[ATTEND_ROWS];
     edgelora_block_t blocks[3];
-    if (!are_aligned(x)) {
+    if (!heads_are_aligned(x)) {
         return false;
     }
     edgelora_attend_blocks(g, dx, blocks);
     int32_t shift = 0;
     for (uint32_t pass = 0; pass < 2; ++pass) { // values first, as scores need the shift
         for (uint32_t key = 0; key < keys; ++key) {
-            h.k_least = pack_rows(&h, h.k, x[1] + key * h.channels);
-            pack_rows(&h, h.v, x[2] + key * h.channels);
+            h.k_least = pack_head_rows(&h, h.k, x[1] + key * h.channels);
+            pack_head_rows(&h, h.v, x[2] + key * h.channels);
             clear_sums(&h);
             for (uint32_t head = key * group; head < (key + 1) * group; ++head) {
-                for (uint32_t i = 0; i < g->positions; i += BLOCK) {
+                for (uint32_t i = 0; i < g->positions; i += ATTEND_ROWS) {
                     block_errors(&h, error, head, i, rows);
                     block_values(&h, (pass ? error->x : error->e) + head * h.channels, i);
                     if (pass) {

@@ -1,11 +1,12 @@
 // Sums of attention's backward pass. They stay in flash, whose cache holds their loops.
 // SPDX-License-Identifier: MIT
 
+#include "graph.h"
 #include "kernels/packed/m0plus/m0plus.h"
 
-#ifdef EDGELORA_M0PLUS
+#if defined(EDGELORA_M0PLUS) && EDGELORA_ATTENTION
 
-#define WARM_NAKED EDGELORA_WARM __attribute__((noinline, naked))
+#define WARM_NAKED EDGELORA_WARM __attribute__((noinline, naked, noipa))
 
 // r4..r7 += 4 values at r0 times `factor`
 #define ADD_ROW(factor) \

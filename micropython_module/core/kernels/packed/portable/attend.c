@@ -1,9 +1,10 @@
 // Sums of attention's backward pass.
 // SPDX-License-Identifier: MIT
 
+#include "graph.h"
 #include "kernels/packed/portable/portable.h"
 
-#ifndef EDGELORA_M0PLUS
+#if !defined(EDGELORA_M0PLUS) && EDGELORA_ATTENTION
 
 EDGELORA_WARM void edgelora_add_outer_s32(
     int32_t *sums, const int32_t *factors, const int32_t *values, uint32_t rows, uint32_t groups) {
