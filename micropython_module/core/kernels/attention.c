@@ -190,16 +190,18 @@ int32_t edgelora_attend_value_shift(uint32_t channels) {
 }
 
 EDGELORA_WARM void edgelora_attend_score_errors(const edgelora_attend_row_t *row, int32_t *w) {
-    int32_t most = edgelora_attend_value_shift(row->channels), mean = 0, shift = 16 - row->shift;
-    uint32_t half = 1u << (shift - 1);
-    for (uint32_t j = 0; j < row->reads; ++j) {
-        row->weights[j] = (int32_t)(((uint32_t)row->weights[j] * row->inverse + half) >> shift);
-        w[j] = trunc_shift(w[j], most);
-        mean += row->weights[j] * w[j]; // |mean| < 2^30
+    int32_t most = edgelora_attend_value_shift(row->channels), mask = shift_mask(most), mean = 0,
+            shift = 16 - row->shift, *p = row->weights, *end = w + row->reads;
+    uint32_t half = 1u << (shift - 1), inverse = row->inverse;
+    for (int32_t *v = w; v != end; ++v, ++p) {
+        *p = (int32_t)(((uint32_t)*p * inverse + half) >> shift);
+        *v = trunc_mask(*v, most, mask);
+        mean += *p * *v; // |mean| < 2^30
     }
     mean = trunc_shift(mean, 15);
-    for (uint32_t j = 0; j < row->reads; ++j) {
-        w[j] = row->weights[j] * (w[j] - mean);
+    p = row->weights;
+    for (int32_t *v = w; v != end; ++v) {
+        *v = *p++ * (*v - mean);
     }
 }
 

@@ -38,7 +38,13 @@ extern const uint32_t edgelora_exponentials[128];
 
 // 255 * 2^(-u / 256), rounded; u <= EDGELORA_FARTHEST
 static inline int32_t edgelora_exponential(uint32_t u) {
-    uint32_t f = u & 255, x = edgelora_exponentials[f >> 1] >> (f & 1 ? 16 : 0) & 0xFFFF;
+    uint32_t f = u & 255;
+#ifdef __XTENSA__
+    uint32_t x = edgelora_exponentials[f >> 1] >> (f & 1 ? 16 : 0) & 0xFFFF;
+#else
+    typedef uint16_t __attribute__((may_alias)) half_t;
+    uint32_t x = ((const half_t *)edgelora_exponentials)[f];
+#endif
     return (int32_t)(((x >> (u >> 8)) + 64) >> 7);
 }
 

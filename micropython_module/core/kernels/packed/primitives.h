@@ -276,11 +276,11 @@ void edgelora_add_dots_s32(
     int32_t *acc, const uint32_t *columns, uint32_t count, const uint32_t *t, uint32_t groups);
 void edgelora_outer_s32(const edgelora_outer_t *outer);
 // sums, s32 [rows, groups, 4], += factors, s32 [rows, 4], times values, s32 [groups, 4, 4].
-void edgelora_add_outer_s32(int32_t *sums, const int32_t *factors, const int32_t *values,
-    uint32_t rows, uint32_t groups);
+void edgelora_add_outer_s32(
+    int32_t *sums, const int32_t *factors, const int32_t *values, uint32_t rows, uint32_t groups);
 // sums, s32 [groups, 4], = factors, s32 [count, 4], times positions of `count` quads.
-void edgelora_weigh_quads_s32(int32_t *sums, const int32_t *factors, const uint32_t *quads,
-    uint32_t count, uint32_t groups);
+void edgelora_weigh_quads_s32(
+    int32_t *sums, const int32_t *factors, const uint32_t *quads, uint32_t count, uint32_t groups);
 // t = clamp(round_shift(acc, shift), -127, 127), one value every `step` bytes; count: a multiple of
 // 4.
 void edgelora_shift_row_s8(
