@@ -7,7 +7,14 @@
 #include "kernels/packed/extras.h"
 #include "kernels/packed/internal.h"
 
-enum { DENSE_INPUTS = 64, ROWS_BYTES = 1408, MOST_ROWS = 4, WINDOW_OUTPUTS = 24 };
+enum {
+    DENSE_INPUTS = 64,
+    ROWS_BYTES = 1408,
+    MOST_ROWS = 4,
+    LONG_GROUPS = 32,
+    LONG_BYTES = 10240,
+    WINDOW_OUTPUTS = 24
+};
 enum { DENSE_BYTES = 4 * DENSE_INPUTS + EDGELORA_LIST_BYTES };
 
 // Parts of the scratch memory. A position has `t_groups` of t's errors, then `groups` of the
@@ -33,8 +40,9 @@ EDGELORA_RAM static transposed_t transposed_layout(
     l.rows = ROWS_BYTES / (8 * longest);
     l.rows = l.rows > MOST_ROWS ? MOST_ROWS : l.rows < 1 ? 1 : l.rows;
     uint32_t fixed = 8 * longest * l.rows + 4 * part, quad = l.stride + 16 * l.rows;
-    uint32_t fit = fixed + quad < EDGELORA_TILE_BYTES ? (EDGELORA_TILE_BYTES - fixed) / quad : 1,
-             tiles = (all + fit - 1) / fit;
+    // each tile unpacks all columns
+    uint32_t room = longest > LONG_GROUPS ? LONG_BYTES : EDGELORA_TILE_BYTES,
+             fit = fixed + quad < room ? (room - fixed) / quad : 1, tiles = (all + fit - 1) / fit;
     l.quads = (all + tiles - 1) / tiles;
     l.words = l.acc + 16 * l.quads * l.rows;
     l.patch = l.words + 8 * longest * l.rows;
