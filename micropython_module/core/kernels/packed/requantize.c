@@ -23,12 +23,30 @@ EDGELORA_HOT edgelora_requantize_t edgelora_requantize_of(
         .max = g->op->act_max};
 }
 
+// y, one value every `step`, += requantized sums below EDGELORA_22_BITS; n: 0..31. With the
+// multiplier as c * 2^21 + b * 2^11 + a every product fits 32 bits, and floors of floors are
+// floors.
+EDGELORA_WARM __attribute__((noinline)) static void add_short_outputs(
+    int16_t *y, uint32_t step, const int32_t *acc, uint32_t count, int32_t multiplier, int32_t n) {
+    int32_t a = (int32_t)((uint32_t)multiplier << 21) >> 21;
+    uint32_t rest = (uint32_t)multiplier - (uint32_t)a;
+    int32_t b = (int32_t)(rest >> 11 & 1023), c = (int32_t)(rest >> 21);
+    for (const int32_t *end = acc + count; acc != end; y += step) {
+        int32_t v = *acc++, high = ((v * a >> 11) + v * b) >> 10;
+        *y = plus_s16(*y, round_divide((high + v * c + 512) >> 10, n));
+    }
+}
+
 // Adds the outputs y[o, o + rows) of `count` positions to a stream.
 EDGELORA_WARM __attribute__((noinline)) static void add_outputs(
     const edgelora_shape_t *g, uint32_t o, const edgelora_requantize_t *r, int16_t *y) {
     const int32_t *acc = r->acc;
     for (uint32_t end = o + r->rows; o < end; ++o, acc += (r->count + 3) & ~3u) {
         int16_t *to = y + o;
+        if (g->bounded && r->in_22_bits) {
+            add_short_outputs(to, g->out_c, acc, r->count, g->multiplier[o], -g->shift[o]);
+            continue;
+        }
         for (uint32_t p = 0; p < r->count; ++p, to += g->out_c) {
             *to = plus_s16(*to, requantize(acc[p], g->multiplier[o], g->shift[o]));
         }
