@@ -195,8 +195,10 @@ EDGELORA_WARM int32_t edgelora_pair_backward_s8(
 }
 
 void edgelora_lookup_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y) {
-    for (uint32_t i = 0; i < g->positions * g->out_c; ++i) {
-        y[i] = g->table[x[i] + 128];
+    const int8_t *table = g->table + 128, *end = y + g->positions * g->out_c;
+#pragma GCC unroll 4
+    while (y != end) {
+        *y++ = table[*x++];
     }
 }
 
