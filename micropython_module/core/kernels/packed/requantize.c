@@ -199,7 +199,7 @@ static half_column_t half_column(const scaled_t *s, uint32_t c, uint32_t k) {
         s->e + place, s->e + s->rows * s->channels, s->channels << (s->channels & 1), place & 1};
 }
 
-EDGELORA_WARM __attribute__((noinline)) static uint32_t largest_of(const half_column_t *h) {
+EDGELORA_WARM __attribute__((noinline)) static uint32_t largest_of_half(const half_column_t *h) {
     uint32_t most = 0;
     for (const int8_t *e = h->e, *end = h->end; e < end; e += h->step) {
         uint32_t magnitude = abs_u32(*e);
@@ -215,7 +215,7 @@ EDGELORA_WARM static void largest_products(scaled_t *s, uint32_t largest[2]) {
         for (uint32_t k = 0; k <= (s->channels & 1); ++k) {
             half_column_t half = half_column(s, c, k);
             if (bound > largest[half.place]) {
-                uint32_t most = largest_of(&half) * m;
+                uint32_t most = largest_of_half(&half) * m;
                 largest[half.place] = most > largest[half.place] ? most : largest[half.place];
             }
         }

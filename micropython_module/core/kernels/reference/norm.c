@@ -67,7 +67,7 @@ static edgelora_norm_row_t row_of(const edgelora_shape_t *g, const int16_t *x) {
 }
 
 // The normalized values of n values of a row, with its fraction.
-EDGELORA_WARM __attribute__((noinline)) static void normalize(
+EDGELORA_WARM __attribute__((noinline)) static void normalize_s16(
     const edgelora_norm_row_t *row, int32_t d, const int16_t *x, uint32_t n, int16_t *to) {
     int32_t p = row->shift, start = (p ? 1 << (p - 1) : 0) - row->sum,
             down = 31 - row->fraction - row->half - p; // >= 3
@@ -89,7 +89,7 @@ EDGELORA_WARM void edgelora_norm_forward_s8(
         const int32_t *bias = g->bias;
         for (uint32_t c = 0, n; c < g->in_c; c += n, x += n) {
             n = g->in_c - c < EDGELORA_PIECE ? g->in_c - c : EDGELORA_PIECE;
-            normalize(&row, g->in_c, x, n, normal);
+            normalize_s16(&row, g->in_c, x, n, normal);
             for (uint32_t i = 0; i < n; ++i) { // the sum is below 2^31 with its rounding
                 int32_t v = normal[i] * *gain++ + *bias++ * (1 << unit);
                 *y++ = (int8_t)clamp_s32(round_shift(v, shift) + g->zp_out, -128, 127);
@@ -150,7 +150,7 @@ EDGELORA_WARM int32_t edgelora_norm_backward_s8(
     int32_t top = -128;
     for (uint32_t p = 0; p < g->positions; ++p, x += d, a += d) {
         rows[p] = row_of(g, x);
-        normalize(&rows[p], g->in_c, x, d, normal);
+        normalize_s16(&rows[p], g->in_c, x, d, normal);
         backward_row(g, &rows[p], a, normal);
         int32_t size = rows[p].cut + rows[p].half - rows[p].fraction;
         top = size > top ? size : top;
@@ -163,7 +163,7 @@ EDGELORA_WARM int32_t edgelora_norm_backward_s8(
         int32_t below = top - row->cut - row->half + row->fraction, v[EDGELORA_PIECE];
         for (uint32_t c = 0, n; c < d; c += n, x += n, a += n) {
             n = d - c < EDGELORA_PIECE ? d - c : EDGELORA_PIECE;
-            normalize(row, g->in_c, x, n, normal);
+            normalize_s16(row, g->in_c, x, n, normal);
             row_errors_s32(row, g->in_c, a, normal, n, v);
             scale_errors(v, n, row->cut, (int32_t)row->root, below > 31 ? 31 : below);
             edgelora_block_append(&block, v, n);
