@@ -23,7 +23,7 @@ LLAMA = {
     **{"vocab_size": SYMBOLS, "hidden_size": 32, "intermediate_size": 52, "num_hidden_layers": 2},
     **{"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64},
 }
-STORIES = LLAMA | {  # the shape of llama2.c's stories260K
+STORIES = LLAMA | {  # the shape of stories260K
     **{"vocab_size": 512, "hidden_size": 64, "intermediate_size": 172, "num_hidden_layers": 5},
     **{"num_attention_heads": 8, "num_key_value_heads": 4, "max_position_embeddings": 512},
 }

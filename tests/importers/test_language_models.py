@@ -15,6 +15,7 @@ from edgelora.model.datasets.text import SYMBOLS
 from edgelora.model.floatnet import layers
 from edgelora.model.floatnet.files import load_net
 from edgelora.model.importers.language_models import LanguageModelError, load_language_model
+from edgelora.model.importers.tokenizers import encode
 
 Q, HEAD = "model.layers.0.self_attn.q_proj.weight", "lm_head.weight"
 
@@ -53,6 +54,8 @@ def test_the_command_reports_bits(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("".join(SYMBOLS[i] for i in text()) + "é…")
     found = result(*("import", folder, "--text", tmp_path / "t.txt", "--length", 16, "-o", tmp_path / "base.elm"))
     assert abs(found["quality"]["float_bits"] - found["quality"]["int8_bits"]) < 0.012
+    table = (tmp_path / "base.elt").read_bytes()
+    assert np.array_equal(encode(table, (tmp_path / "t.txt").read_text()), text())
     model = unpack_model((tmp_path / "base.elm").read_bytes())
     assert model.input.shape == (1, 16, 1) and load_net(tmp_path / "base.float.npz").base_id.hex() == found["base_id"]
 

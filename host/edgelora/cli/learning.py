@@ -9,6 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgelora.base import streams
 from edgelora.base.errors import InputError
 from edgelora.base.streams import say
@@ -113,6 +116,7 @@ def add_commands(add: Add) -> None:
     p.add_argument("checkpoint", type=Path, help="a folder with adapter_model.safetensors, or such a file")
     p.add_argument("-o", "--output", type=Path, default=Path("user.ela"), help="the adapter (%(default)s)")
     p.add_argument("--data", help="samples to optimize rounding and measure the accuracy loss: " + DATA_HELP)
+    p.add_argument("--text", type=Path, help="the same of a language model: a text, read by the .elt beside the base")
     p.add_argument("--rank", type=whole(*LIMITS["rank"]), help="largest rank of the result (that of the checkpoint)")
     add_peft(p)
     p.set_defaults(stopped="stopped; no adapter was written")
@@ -333,6 +337,8 @@ def cmd_import_adapter(args: argparse.Namespace) -> ExitCode | None:
     if part:
         base.samples(part)
     modules, x, y = peft.load_checkpoint(args.checkpoint), part.x if part else None, part.y if part else None
+    if args.text:
+        x, y = _text(args, base)
     with console.step("round", args.json):
         result = peft.import_adapter(base.elm, modules, dict(args.map), args.flatten, args.rank, x, y, net)
     content = pack_adapter(result.adapter, args.output.name)
@@ -359,6 +365,23 @@ def cmd_import_adapter(args: argparse.Namespace) -> ExitCode | None:
     return ExitCode.LOST
 
 
+def _text(args: argparse.Namespace, base: Base) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Windows of a text for a language model, and the symbols behind theirs."""
+    from edgelora.model.datasets.text import windows
+    from edgelora.model.importers.tokenizers import encode
+
+    table = args.model.with_suffix(".elt")
+    if args.data or not base.model.learns_sequences:
+        raise InputError("--text is for language models, in place of --data")
+    length = base.model.input.shape[1]
+    found = windows(encode(table.read_bytes(), args.text.read_text("utf-8", "ignore")), length, length)
+    if not len(found):
+        raise InputError(f"{args.text} has fewer than {length + 1} symbols: give a longer text")
+    step = -(-len(found) // WINDOWS)
+    return found.x[::step], found.y[::step]
+
+
+WINDOWS = 128  # of a text, evenly spaced
 _NO_NET = (
     "no float network ({}) is next to {}, so the adapter is compared with the INT8 base. If batch normalization "
     "was folded into an adapted layer, its LoRA is wrong by that factor: save what from_torch returns, or give --net"

@@ -173,7 +173,8 @@ def cmd_import(args: argparse.Namespace) -> None:
 
     A language model is a folder as Hugging Face's save_pretrained writes it, of a Llama-like or GPT-2-like model of up
     to 1,024 symbols. It is quantized, calibrated on --text, of which every eighth window is kept to report bits a
-    symbol; the float network beside the .elm lets import-adapter find the modules of a LoRA by name:
+    symbol. Two files are written beside the .elm: its tokenizer as a table for boards (.elt), and the float network, in
+    which import-adapter finds the modules of a LoRA by name:
 
         edgelora import stories -o base.elm --text stories.txt
         edgelora import-adapter base.elm my-lora -o mine.ela
@@ -261,15 +262,16 @@ def _show_import(
 
 
 def _import_language_model(args: argparse.Namespace) -> Quantized:
-    from edgelora.model.importers.language_models import from_language_model, read_text
+    from edgelora.model.importers.language_models import from_language_model, tokens_of
 
     if not args.model.is_dir() or not args.text or args.data or args.labels or args.loss or args.front:
         raise InputError(
             "a language model is a folder with config.json and model.safetensors, and needs --text, a file like what "
             "it will see; --length is its only other option"
         )
+    write_atomic(args.output.with_suffix(".elt"), tokens_of(args.model).pack())
     with console.step("quantize", args.json):
-        return from_language_model(args.model, read_text(args.model, args.text), args.length)
+        return from_language_model(args.model, args.text.read_text("utf-8", "ignore"), args.length)
 
 
 def _check_wake_word(model: QuantModel, name: str) -> None:

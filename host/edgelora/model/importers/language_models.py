@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from edgelora.base.errors import EdgeloraError
 from edgelora.core.formats import limits
 from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.formats.elt import TokenTable
 from edgelora.core.formats.fixed_point import rotary_angles
 from edgelora.core.twin.binding import check_model
 from edgelora.model.datasets.dataset import Dataset
-from edgelora.model.datasets.text import SYMBOLS, WINDOW, encode, windows
+from edgelora.model.datasets.text import WINDOW, windows
 from edgelora.model.floatnet.attention import rotation
 from edgelora.model.floatnet.functions import GELU, SILU, Smooth
 from edgelora.model.floatnet.layers import FloatNet, Layer
@@ -34,11 +35,11 @@ from edgelora.model.quantization.report import report
 
 from . import peft
 from .safetensors import read_safetensors
+from .tokenizers import encode, load_tokenizer
 
 CONFIG_FILE, MODEL_FILE = "config.json", "model.safetensors"
 REPORTED = 8  # one in so many windows of a text is kept for the report
 MOST = 128  # windows that calibrate, and that are reported on, evenly spaced
-BYTES = 256  # symbols of a model of bytes
 HEAD_ROOM = 1.5  # of logits; classes' would need more
 LLAMAS = ("llama", "mistral", "qwen2")
 GELUS = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh")
@@ -74,18 +75,20 @@ def load_language_model(folder: Path, length: int | None = None) -> FloatNet:
 
 
 def from_language_model(
-    folder: str | Path, ids: NDArray[np.integer], length: int | None = None, loras: Sequence[str | Path] = ()
+    folder: str | Path, text: str | NDArray[np.integer], length: int | None = None, loras: Sequence[str | Path] = ()
 ) -> Quantized:
     """Quantizes a language model of Hugging Face's files (`load_language_model`) to INT8.
 
-    ids: symbols of a text like those that the model will see, [n]. Every eighth window of it is kept for the report,
+    text: like those that the model will see, or its symbols' ids [n]. Every eighth window of it is kept for the report,
     which has bits a symbol of the float model and of the host twin; the others calibrate. loras: PEFT checkpoints
     trained on this model, whose activations the base's ranges then hold, too.
 
-    Raises LanguageModelError, PeftError and SafetensorsError, and ValueError for a text that is too short.
+    Raises LanguageModelError, TokenizerError, PeftError or SafetensorsError, and ValueError for a text that is too
+    short.
     """
     net = load_language_model(Path(folder), length)
     symbols = next(len(layer.weights) for layer in net.layers if layer.kind == "embed" and layer.weights is not None)
+    ids = encode(tokens_of(folder).pack(), text) if isinstance(text, str) else text
     seen, kept = _windows(ids, net.input_shape[1], symbols)
     adapted = [peft.with_lora(net, peft.load_checkpoint(Path(path))) for path in loras]
     model = quantize(net, seen.x, head_room=HEAD_ROOM, adapted=adapted)
@@ -95,18 +98,10 @@ def from_language_model(
     return Quantized(model, elm, quality, replace(net, base_id=base_id(elm)))
 
 
-def read_text(folder: Path, path: Path) -> NDArray[np.integer]:
-    """The symbols of a text in UTF-8 for a folder's model: bytes, or the characters of `datasets.text`."""
-    symbols = _Config(_settings(folder / CONFIG_FILE)).whole("vocab_size", limits.MAX_SYMBOLS)
-    content = path.read_bytes()
-    if symbols == BYTES:
-        return np.frombuffer(content, np.uint8)
-    if symbols == len(SYMBOLS):
-        return encode(content.decode(errors="ignore"))
-    raise LanguageModelError(
-        f"{CONFIG_FILE}: vocab_size is {symbols}: without a tokenizer, {len(SYMBOLS)} symbols are characters and "
-        f"{BYTES} are bytes"
-    )
+def tokens_of(folder: str | Path) -> TokenTable:
+    """The tokenizer of a folder's model (`tokenizers.load_tokenizer`)."""
+    symbols = _Config(_settings(Path(folder) / CONFIG_FILE)).whole("vocab_size", limits.MAX_SYMBOLS)
+    return load_tokenizer(Path(folder), symbols)
 
 
 def _windows(ids: NDArray[np.integer], length: int, symbols: int) -> tuple[Dataset, Dataset]:

@@ -426,7 +426,8 @@ def import_adapter(
         given = _named(net, modules) | given
     chosen = match_modules(model, modules, given)
     layers = _layers_of(net, original, modules, chosen) if net else {}
-    if net is not None and net.input_shape != model.input.shape:
+    taken = (*model.input.shape[:2], 1) if model.symbols else model.input.shape  # an id may have two bytes
+    if net is not None and net.input_shape != taken:
         raise PeftError(
             f"the float network takes {net.input_shape}, the base {model.input.shape}: is it another base's network?"
         )
