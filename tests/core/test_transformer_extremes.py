@@ -74,6 +74,8 @@ def test_norm_at_limits_equals_the_reference(channels: int, centred: bool) -> No
         matrix(model, "project", 0, stream, rng, shift)
         if number % 5 == 0:
             model.ops[0].weights[:] = 127  # rows without variance
+        elif number % 5 == 1:  # rows with one value, which is normalized to sqrt(channels)
+            model.ops[0].weights[1:], model.ops[0].bias[1:] = 0, 0
         gain = rng.choice(np.array([-32767, 32767] if number % 2 else [0, 1, 32767], np.int16), channels)
         bias = rng.choice(np.array([-NORM_BIAS, 0, NORM_BIAS], np.int32), channels)
         op = Op("norm", 1, 2, gain=gain, bias=bias if e != 8 else 0 * bias, centred=centred)
