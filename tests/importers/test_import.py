@@ -197,6 +197,75 @@ def test_reductions(name: str, shape: tuple[int, ...], axes: tuple[int, ...], ke
     check_same(sketch.add(BUILTIN.ABS, None, out, grid=(0.04, 5)).file(), count=10)
 
 
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("adjoint", [(False, False), (False, True), (True, False), (True, True)])
+def test_products_of_matrices(adjoint: tuple[bool, bool], known: bool) -> None:
+    """Either side turned; the second computed too, or a constant."""
+    shapes = [(1, 2, 5, 6), (1, 2, 6, 3)]
+    one, two = ((*shape[:2], *shape[:1:-1]) if turn else shape for shape, turn in zip(shapes, adjoint, strict=True))
+    sketch = Sketch(*one)
+    first, values = sketch.last, sketch.rng.integers(-128, 128, two).astype(np.int8)
+    other = sketch.tensor(two, (0.03, 9), data=values)
+    if not known:
+        whole = sketch.tensor((1, 60), GRID)
+        sketch._operator(BUILTIN.RESHAPE, [first, sketch.ints(1, 60)], [whole], schema.ReshapeOptionsT())
+        sketch.last = whole
+        made = two[1] * two[2] * two[3]
+        sketch.dense(60, made).add(BUILTIN.RESHAPE, schema.ReshapeOptionsT(), two, sketch.ints(*two))
+        other, sketch.last = sketch.last, first
+    options = schema.BatchMatMulOptionsT(adjX=adjoint[0], adjY=adjoint[1])
+    model = check_same(sketch.add(BUILTIN.BATCH_MATMUL, options, (1, 2, 5, 3), other, grid=(0.02, -3)).file(), count=10)
+    assert [op.kind for op in model.ops].count("matmul") == 1 and model.rounds
+
+
+def test_products_of_other_matrices_are_refused() -> None:
+    options = schema.BatchMatMulOptionsT()
+    for shape, out in (((1, 5, 3), (1, 4, 3)), ((1, 2, 6, 3), (1, 4, 3)), ((6,), (1, 4, 3))):
+        sketch = Sketch(1, 4, 6)
+        other = sketch.tensor(shape, data=np.ones(shape, np.int8))
+        refuse(sketch.add(BUILTIN.BATCH_MATMUL, options, out, other), "operator 0 BATCH_MATMUL .* multiplies")
+
+
+class DynamicSketch(Sketch):
+    """A dense layer of the last axis of [1, 7, 5], as Keras writes it for a batch of any size."""
+
+    def __init__(self, depths: tuple[int, ...] = (2,), axis: int = 0) -> None:
+        super().__init__(1, 7, 5)
+        shape = self._folded(BUILTIN.SHAPE, [self.last], [3], schema.ShapeOptionsT(outType=TYPE.INT32))
+        rows = self._folded(BUILTIN.GATHER, [shape, self.ints(0, 1)], [2], schema.GatherOptionsT())
+        depth = self._folded(BUILTIN.GATHER, [shape, self.ints(*depths)], [len(depths)], schema.GatherOptionsT())
+        sides = [
+            self._folded(BUILTIN.REDUCE_PROD, [part, self.ints(axis)], [], schema.ReducerOptionsT())
+            for part in (rows, depth)
+        ]
+        flat = self._folded(BUILTIN.PACK, sides, [2], schema.PackOptionsT(valuesCount=2))
+        back = self._folded(BUILTIN.CONCATENATION, [rows, self.ints(4)], [3], schema.ConcatenationOptionsT())
+        self.add(BUILTIN.RESHAPE, schema.ReshapeOptionsT(), (1, 1), flat)
+        self.tensors[self.last].shapeSignature = [-1, -1]
+        self.dense(5, 4)
+        self.tensors[self.last].shapeSignature = [-1, 4]
+        self.add(BUILTIN.RESHAPE, schema.ReshapeOptionsT(), (1, 7, 4), back)
+
+    def _folded(self, code: int, inputs: list[int], shape: list[int], options: object) -> int:
+        made = self._tensor(shape, TYPE.INT32)
+        self._operator(code, inputs, [made], options)
+        return made
+
+
+def test_dense_layers_of_a_dynamic_batch() -> None:
+    """TensorFlow Lite Micro runs the same with shapes that are known."""
+    known = Sketch(1, 7, 5)
+    known.add(BUILTIN.RESHAPE, schema.ReshapeOptionsT(), (7, 5), known.ints(7, 5))
+    weights = known.weights(4, 5)
+    known.add(BUILTIN.FULLY_CONNECTED, schema.FullyConnectedOptionsT(), (7, 4), weights, -1)
+    known.add(BUILTIN.RESHAPE, schema.ReshapeOptionsT(), (1, 7, 4), known.ints(1, 7, 4))
+    wanted, found = check_same(known.file(), count=10), import_tflite(DynamicSketch().file())
+    assert [op.kind for op in found.ops] == ["conv"] and pack_model(found) == pack_model(wanted)
+    refuse(DynamicSketch((3,)), "GATHER .* takes .3. of 3 sides")
+    refuse(DynamicSketch(axis=1), "REDUCE_PROD .* along its only axis")
+    refuse(DynamicSketch((2, 1)), "FULLY_CONNECTED|RESHAPE")
+
+
 def test_reductions_that_are_refused() -> None:
     sketch = Sketch(1, 7, 5, 6)
     refuse(

@@ -235,6 +235,8 @@ def fully_connected(at: Builder) -> None:
 def batch_matmul(at: Builder) -> None:
     """A product of two activations as matrices: the op has rows of both, so others are turned before it."""
     sides = [at.tensor(place).shape for place in (0, 1)]
+    if min(map(len, sides)) < 2:
+        raise at.refusal(f"multiplies {list(sides[0])} and {list(sides[1])}: they must be matrices")
     turns = [bool(at.operator.number(0, "B")), not at.operator.number(1, "B")]
     (*outer, rows, depth), (*others, columns, depth2) = (
         (*shape[:-2], *(shape[:-3:-1] if turn else shape[-2:])) for shape, turn in zip(sides, turns, strict=True)
