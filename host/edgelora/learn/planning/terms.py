@@ -372,6 +372,9 @@ def _other_forward(g: Layer) -> Terms:
     elif g.kind == "svdf_time":
         yield "plain.row", elements
         yield "plain.products", prod(g.source) // 2
+    elif g.kind == "matmul":
+        yield "plain.row", elements
+        yield "plain.products", elements * g.channels
     elif g.kind != "constant":  # ops with two inputs: at most the cost of an add
         yield "add", elements
 
@@ -413,7 +416,7 @@ def backward(layer: Layer, rank: int, step: Step, room: int) -> Terms:
         yield "copy.word", layer.elements / 4
     if not step.trains_a and not step.wanted:
         return
-    if layer.kind in WEIGHT_KINDS or layer.kind in ("mean", "multiply", "widen"):
+    if layer.kind in WEIGHT_KINDS or layer.kind in ("mean", "multiply", "widen", "matmul"):
         of = "round" if layer.rounds else "back"
         yield f"{of}.requantize_channel", layer.outputs
         yield f"{of}.requantize", layer.elements
@@ -696,8 +699,11 @@ def _other_backward(g: Layer, wanted: int) -> Terms:
         yield "norm_back.value", elements
     elif g.kind == "widen":
         yield "copy.word", elements / 4
-    elif g.kind == "multiply" and g.source2 != g.target:
+    elif g.kind == "multiply" and g.source2 != g.target or g.kind == "squared_difference":
         yield "shares", elements * wanted
+    elif g.kind == "matmul":
+        yield "plain_back.row", elements * wanted
+        yield "plain_back.products", elements * g.channels * wanted
     elif g.kind in ("lookup", "multiply", "rotate"):
         yield f"{g.kind}_back", elements * wanted
     else:  # other ops with two inputs
