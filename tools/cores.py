@@ -35,7 +35,7 @@ CRYPTO_CALLS = ("x25519", "public", "xor", "add", "subtract", "hmac", "random", 
 BYTES = ("infer", "save", "crypto", "front_end", "member", "session")  # calls that return bytes
 FRONT_ENDS = ("audio", "spectral")
 MEMBER_CALLS = ("begin", "receive", "key", "work", "update", "reply")
-SESSION_CALLS = ("probabilities", "features", "evaluate", "classes", "blend", "record", "reset")
+SESSION_CALLS = ("probabilities", "features", "evaluate", "classes", "blend", "record", "reset", "next")
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 TIMEOUT = 120.0  # seconds
 

@@ -210,6 +210,13 @@ static mp_obj_t core_next(mp_obj_t arena, mp_obj_t id) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(core_next_obj, core_next);
 
+// core_choose(arena, temperature, seed, place) -> id that may follow; temperature: in 1/256
+static mp_obj_t core_choose(size_t n_args, const mp_obj_t *args) {
+    return result(edgelora_choose(computing(args[0]), (uint32_t)in_range(args[1], 65535),
+        (uint32_t)mp_obj_get_int_truncated(args[2]), (uint32_t)mp_obj_get_int_truncated(args[3])));
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_choose_obj, 4, 4, core_choose);
+
 // core_reset(arena): the next input begins a stream
 static mp_obj_t core_reset(mp_obj_t arena) {
     check(edgelora_reset(session(arena)));
@@ -733,6 +740,7 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_draw_obj, 4, 4, core_draw);
     X(MP_QSTR_infer, core_infer_obj) \
     X(MP_QSTR_infer_sample, core_infer_sample_obj) \
     X(MP_QSTR_next, core_next_obj) \
+    X(MP_QSTR_choose, core_choose_obj) \
     X(MP_QSTR_reset, core_reset_obj) \
     X(MP_QSTR_forward_range, core_forward_range_obj) \
     X(MP_QSTR_backward_range, core_backward_range_obj) \

@@ -525,9 +525,13 @@ edgelora_status_t edgelora_reset(edgelora_session_t *s);
 
 // Takes the next id of a window in a session that decodes, and computes the outputs of its row as
 // inference of the whole window does; earlier keys and values are kept. Returns the likeliest next
-// id. `edgelora_output` then points at this row's outputs, s8 [channels]. `edgelora_reset` begins a
-// new window.
+// id, EDGELORA_ERR_LABEL for one of more bytes than the model's ids have. `edgelora_output` then
+// points at this row's outputs, s8 [channels]. `edgelora_reset` begins a new window.
 int32_t edgelora_next(edgelora_session_t *s, uint32_t id);
+
+// A symbol drawn to follow the last one taken, likely ones more often: number `place` of the seed's
+// draws (SPEC.md: sampling). temperature: in 1/256, 1..65535.
+int32_t edgelora_choose(edgelora_session_t *s, uint32_t temperature, uint32_t seed, uint32_t place);
 
 // Like edgelora_infer, for a sample x, s8 [frames, input]: resets the stream, runs all frames and
 // returns the class of the last one.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import pickle
 import struct
@@ -27,7 +26,7 @@ from random_models import (
     ranks_of,
 )
 from random_ops import DrawnOp
-from random_transformers import Sizes, random_transformer
+from random_transformers import language_model, random_transformer
 from reference import FORWARD_KINDS
 
 from edgelora.core.formats.ela import Adapter, pack_adapter, unpack_adapter
@@ -754,22 +753,6 @@ def test_a_session_never_writes_outside_its_arena(mode: str) -> None:
                 assert a is b or apart or not together, (a, b)
 
 
-def language_model(seed: int) -> QuantModel:
-    """A random transformer that predicts the symbol after each of its input, from earlier ones."""
-    rng = np.random.default_rng(seed)
-    shared = int(rng.integers(1, 3))
-    heads, head = shared * int(rng.integers(1, 3)), 2 * int(rng.integers(1, 9))
-    sizes = Sizes(int(rng.integers(2, 20)), 1, int(rng.integers(1, 30)), heads, shared, head, int(rng.choice([9, 290])))
-    for drawn_seed in itertools.count(1000 * seed):
-        model = random_transformer(drawn_seed, sizes)
-        if model.ops[0].kind in ("embed", "constant") and model.output.positions == sizes.height:
-            for op in model.ops:
-                op.causal = op.kind == "attend"
-            if any(op.kind == "embed" for op in model.ops):
-                return model
-    raise AssertionError
-
-
 @pytest.mark.parametrize("seed", fresh_seeds(8))
 def test_decoding_equals_inference_of_the_window(seed: int) -> None:
     """Row by row, with an adapter in use and merged, fast and plain; a full window and a sample are refused."""
@@ -794,6 +777,12 @@ def test_decoding_equals_inference_of_the_window(seed: int) -> None:
                 assert best == expected.argmax()
             with pytest.raises(TwinError, match="window is full"):
                 decoding.next(0)
+        decoding.reset()
+        with pytest.raises(TwinError, match="one row at a time"):
+            decoding.choose(1, 0, 0)  # after nothing
+        if model.input.shape[2] == 1:
+            with pytest.raises(TwinError, match="label"):
+                decoding.next(256)
         with pytest.raises(TwinError, match="one row at a time"):
             decoding.infer(np.zeros(decoding.input_size, np.int8))
     merged = Session(data, ranks, "decode")
@@ -829,9 +818,51 @@ def test_a_boards_full_window_slides_by_half(seed: int) -> None:
     likely = board.suggest(2)
     assert [p for _, p in likely] == sorted(board.probabilities(), reverse=True)[:2]
     assert likely[0][1] == board.probabilities()[best]
+    board.slide(1)  # before it is full
+    whole.reset()
+    assert board.next(text[0]) == [whole.next(symbol) for symbol in (text[-1], text[0])][-1]
+    with pytest.raises(ValueError, match="has 2 symbols to keep, not 3"):
+        board.slide(3)
     board.reset()
     whole.reset()
     assert board.next(text[0]) == whole.next(text[0])
+
+
+def chances(logits: NDArray[np.int8], step: float, temperature: float) -> NDArray[np.float64]:
+    """How often each symbol should be drawn; step: of a logit, in nats."""
+    found: NDArray[np.float64] = np.exp((logits.astype(float) - logits.max()) * step / temperature)
+    return found / found.sum()
+
+
+def test_symbols_are_drawn_by_the_temperature() -> None:
+    """A chi-square test of 20,000 draws each; the seed and the place in the text alone decide on a draw."""
+    model = language_model(7)
+    data = pack_model(model)
+    session = Session(data, bytes(len(model.ops)), "decode")
+    session.next(1)
+    step = max(model.output.scale, 16 / 255)
+    for temperature in (0.25, 1.0, 4.0):
+        drawn = [session.choose(temperature, 1, place) for place in range(20_000)]
+        expected = chances(session.logits, step, temperature) * len(drawn)
+        often = expected >= 5
+        found = np.bincount(drawn, minlength=len(expected))
+        rest = expected[~often].sum(), found[~often].sum()
+        terms = (found - expected)[often] ** 2 / expected[often]
+        square = terms.sum() + ((rest[1] - rest[0]) ** 2 / rest[0] if rest[0] >= 5 else 0)
+        degrees = len(terms) - (rest[0] < 5)
+        assert len(terms) > 3 and square < degrees + 4 * math.sqrt(2 * degrees)
+        assert drawn[:50] != [session.choose(temperature, 2, place) for place in range(50)]
+    assert {session.choose(1 / 256, 1, place) for place in range(50)} <= set(
+        np.flatnonzero(session.logits == session.logits.max())
+    )
+    board = device.module().Model(data, bytes(len(model.ops)), "decode")
+    for place, symbol in enumerate((1, 5, 2), 1):
+        board.next(symbol)
+        session.next(symbol) if place > 1 else None
+        assert board.sample(0.75, 9) == session.choose(0.75, 9, place)
+    for refused in (0, 256):
+        with pytest.raises(ValueError, match="temperature"):
+            board.sample(refused)
 
 
 def test_only_language_models_decode() -> None:

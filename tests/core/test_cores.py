@@ -7,6 +7,7 @@ hypothesis shrinks a failing op and prints it; such ops are then added to FIXED.
 
 from __future__ import annotations
 
+import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from member_calls import round_of_a_board
 from random_models import (
+    random_adapter,
     random_frames,
     random_input,
     random_model,
@@ -31,12 +33,12 @@ from random_models import (
     ranks_of,
 )
 from random_ops import DrawnOp, drawn_op
-from random_transformers import LONGEST, Sizes, random_transformer
+from random_transformers import LONGEST, Sizes, language_model, random_transformer
 
 from benchmarks.kernels import SHAPES
 from benchmarks.networks import network
 from edgelora.base.resources import ROOT
-from edgelora.core.formats.ela import unpack_adapter
+from edgelora.core.formats.ela import pack_adapter, unpack_adapter
 from edgelora.core.formats.elm import base_id, pack_model, unpack_model
 from edgelora.core.formats.network import Tensor
 from edgelora.core.front_ends import AudioFrontEnd, SpectralFrontEnd
@@ -401,6 +403,34 @@ def test_all_uses_of_a_sample_are_the_same_on_every_core(programs: list[Program]
         assert expected[:3] >= [0, 0, 0] and all(isinstance(one, bytes) for one in expected[3:])
         row = expected[3 + SESSION_CALLS.index("classes")]
         assert (len(row) > 4 + 2 * INPUTS) == (model.class_stats is not None)
+
+
+@pytest.mark.parametrize("sizes", [None, Sizes(9, 1, 64, 4, 2, 16, 80)], ids=("small", "weights read ahead"))
+def test_decoding_is_inference_of_the_window_on_every_core(programs: list[Program], sizes: Sizes | None) -> None:
+    """Row by row, with an adapter in use and without; symbols drawn to follow are the same everywhere."""
+    for seed in fresh_seeds(2):
+        rng, model = np.random.default_rng(seed), language_model(seed, sizes)
+        ranks = ranks_of(model, random_ranks(rng, model))
+        files = {i: rank for i, rank in enumerate(ranks) if rank}
+        adapters = (None, pack_adapter(random_adapter(rng, model, True, ranks=files)) if files else None)
+        ids = rng.integers(0, model.output.shape[2], model.input.shape[0])
+        calls, expected = Calls(), []
+        whole, decoding = Session(pack_model(model), ranks, "infer"), Session(pack_model(model), ranks, "decode")
+        calls.open(pack_model(model), ranks, "decode")
+        for adapter in adapters:
+            for session in (whole, decoding, calls):
+                session.use(adapter)
+            decoding.reset()
+            calls.session("reset", np.zeros(whole.input_size, np.int8), 0)
+            whole.infer(ids.astype(f"<u{model.input.shape[2]}").view(np.int8))
+            for symbol, row in zip(ids, whole.logits.reshape(len(ids), -1), strict=True):
+                calls.session("next", np.zeros(whole.input_size, np.int8), symbol)
+                words = decoding.next(int(symbol)), decoding.choose(300 / 256, int(symbol), 5)
+                expected.append(struct.pack("<2i", *words) + row.tobytes())
+        for program in programs:
+            answers = program.run(calls)
+            decoded = [a for a, kind in zip(answers, calls.kinds, strict=True) if kind == "session next"]
+            assert decoded == expected, program.core.name
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)

@@ -24,6 +24,8 @@ ASKS_HARDWARE = {"ADC", "MPU6050", "LSM6DS3", "I2S", "Host", "Press"}  # they ke
 TAKES_NO_MEMORY = {  # and change nothing that is kept
     "edgelora.Model.counts",
     "edgelora.Model.next",
+    "edgelora.Model.sample",
+    "edgelora.Model.slide",
     "edgelora.Model.suggest",
     "edgelora.Model.probabilities",
     "edgelora.agent.run",  # its requests are called directly

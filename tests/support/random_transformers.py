@@ -5,6 +5,7 @@ Constants are derived from scales, as quantizers do it; with `edges` some are an
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +68,24 @@ def random_transformer(
             transformer.embed()
     transformer.end(loss)
     return transformer.model
+
+
+def language_model(seed: int, sizes: Sizes | None = None) -> QuantModel:
+    """A random transformer that predicts the symbol after each of its input, from earlier ones."""
+    rng = np.random.default_rng(seed)
+    shared = int(rng.integers(1, 3))
+    heads, head = shared * int(rng.integers(1, 3)), 2 * int(rng.integers(1, 9))
+    sizes = sizes or Sizes(
+        int(rng.integers(2, 20)), 1, int(rng.integers(1, 30)), heads, shared, head, int(rng.choice([9, 290]))
+    )
+    for drawn_seed in itertools.count(1000 * seed):
+        model = random_transformer(drawn_seed, sizes)
+        if model.ops[0].kind in ("embed", "constant") and model.output.positions == sizes.height:
+            for op in model.ops:
+                op.causal = op.kind == "attend"
+            if any(op.kind == "embed" for op in model.ops):
+                return model
+    raise AssertionError
 
 
 def _random_sizes(rng: np.random.Generator) -> Sizes:

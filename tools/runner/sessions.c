@@ -6,7 +6,7 @@
 #include "edgelora.h"
 
 // In the order of cores.py
-enum { PROBABILITIES, FEATURES, EVALUATE, CLASSES, BLEND, RECORD, RESET };
+enum { PROBABILITIES, FEATURES, EVALUATE, CLASSES, BLEND, RECORD, RESET, NEXT };
 
 enum { ROOM = 1 << 16 };
 
@@ -93,6 +93,15 @@ uint32_t session_call(edgelora_session_t *s, const void *model, uint32_t what, c
         case RESET:
             answers[0] = edgelora_reset(s);
             break;
+        case NEXT: // also draws number 5 of a seed
+            answers[0] = edgelora_next(s, label);
+            answers[1] = edgelora_choose(s, 300, label, 5);
+            if (answers[0] < 0) {
+                break;
+            }
+            __builtin_memcpy(out, answers, sizeof answers);
+            __builtin_memcpy(out + sizeof answers, edgelora_output(s), count);
+            return (uint32_t)sizeof answers + count;
     }
     __builtin_memcpy(out, answers, sizeof answers);
     return sizeof answers;

@@ -36,8 +36,8 @@ enum { EDGELORA_FARTHEST = 2304 };
 // code only as words.
 extern const uint32_t edgelora_exponentials[128];
 
-// 255 * 2^(-u / 256), rounded; u <= EDGELORA_FARTHEST
-static inline int32_t edgelora_exponential(uint32_t u) {
+// 255 * 2^(7 - u / 256), the table's value shifted; u < 8192
+static inline uint32_t edgelora_exponential_15(uint32_t u) {
     uint32_t f = u & 255;
 #ifdef __XTENSA__
     uint32_t x = edgelora_exponentials[f >> 1] >> (f & 1 ? 16 : 0) & 0xFFFF;
@@ -45,7 +45,12 @@ static inline int32_t edgelora_exponential(uint32_t u) {
     typedef uint16_t __attribute__((may_alias)) half_t;
     uint32_t x = ((const half_t *)edgelora_exponentials)[f];
 #endif
-    return (int32_t)(((x >> (u >> 8)) + 64) >> 7);
+    return x >> (u >> 8);
+}
+
+// 255 * 2^(-u / 256), rounded; u <= EDGELORA_FARTHEST
+static inline int32_t edgelora_exponential(uint32_t u) {
+    return (int32_t)((edgelora_exponential_15(u) + 64) >> 7);
 }
 
 // The least distance of a score from its row's largest where its weight is 0.

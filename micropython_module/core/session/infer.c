@@ -2,8 +2,11 @@
 // SPDX-License-Identifier: MIT
 
 #include "session/infer.h"
+#include "kernels/attention.h"
 #include "session/classes.h"
 #include "training/training.h"
+
+enum { CHOICES = 131074 }; // the stream of draws of symbols
 
 // The branch of the adapter in use; if it was merged, sets g to the merged weights instead.
 static edgelora_branch_t used_branch(const edgelora_lora_t *l, edgelora_shape_t *g) {
@@ -118,6 +121,9 @@ int32_t edgelora_next(edgelora_session_t *s, uint32_t id) {
     if (!EDGELORA_ATTENTION || !s->decodes) {
         return EDGELORA_ERR_DECODE;
     }
+    if (id >> 8 * model_tensor(session_model(s), 0)->channels) {
+        return EDGELORA_ERR_LABEL;
+    }
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
@@ -129,6 +135,39 @@ int32_t edgelora_next(edgelora_session_t *s, uint32_t id) {
     }
     s->pending += 1;
     return edgelora_leave(s, best_output(s));
+}
+
+// How often a logit d steps below the largest is drawn; factor: a step in 2^-16 octaves.
+static uint32_t chances(uint32_t d, uint32_t factor) {
+    uint32_t below = d * factor >> 8;
+    return below < 4096 ? edgelora_exponential_15(below) : 0;
+}
+
+int32_t edgelora_choose(
+    edgelora_session_t *s, uint32_t temperature, uint32_t seed, uint32_t place) {
+    if (!EDGELORA_ATTENTION || !s->decodes || !s->pending) {
+        return EDGELORA_ERR_DECODE;
+    }
+    if (!temperature || temperature > 65535) {
+        return EDGELORA_ERR_CONFIG;
+    }
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    const edgelora_model_t *model = session_model(s);
+    uint32_t factor = model->logit_scale * 369u / temperature; // logit_scale <= 2^23
+    factor = factor < 1u << 23 ? factor : 1u << 23;
+    const int8_t *q = edgelora_output(s);
+    int32_t best = q[best_output(s)];
+    uint32_t n = output_classes(model), sum = 0, id = 0; // sum < 2^25
+    for (uint32_t i = 0; i < n; ++i) {
+        sum += chances((uint32_t)(best - q[i]), factor);
+    }
+    uint32_t left = edgelora_draw(seed, CHOICES, place, sum);
+    for (uint32_t chance; (chance = chances((uint32_t)(best - q[id]), factor)) <= left; ++id) {
+        left -= chance;
+    }
+    return edgelora_leave(s, (int32_t)id);
 }
 
 EDGELORA_RAM int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x) {

@@ -286,7 +286,8 @@ class Model:
         self._now = _Now()
         self.store = None  # a store that is opened with this model switches adapters, too
         self.merged = {}
-        self._window, self._taken = bytearray(self.input_size if mode == "decode" else 0), 0
+        self._window = array("H", bytes(2 * self._rows if mode == "decode" else 0))
+        self._taken = self._place = 0  # symbols in the window, and since `reset`
         self._probabilities = None
 
     def __repr__(self):
@@ -363,19 +364,39 @@ class Model:
     def next(self, symbol: int) -> int:
         """Takes the next symbol of a text, in mode "decode"; returns the likeliest one after it, `probabilities` all.
 
-        A full window slides: it begins again with the later half of its symbols, which are computed again.
+        A full window slides first, by half.
         """
-        width, window = self.input_size // self._rows, self._window
         if self._taken == self._rows:
-            self.reset()
-            for at in range((self._rows - self._rows // 2) * width, len(window), width):
-                self.next(window[at] + (window[at + 1] << 8 if width > 1 else 0))
+            self.slide(self._rows // 2)
         best = _core.next(self.arena, symbol)
-        window[self._taken * width] = symbol & 255
-        if width > 1:
-            window[self._taken * width + 1] = symbol >> 8
+        self._window[self._taken] = symbol
         self._taken += 1
+        self._place += 1
         return best
+
+    def slide(self, keep: int) -> None:
+        """Begins the window again with its last `keep` symbols, which are computed again.
+
+        `next` does so when the window is full. In idle time, before, it makes no keystroke wait.
+        """
+        if not 0 <= keep <= self._taken:
+            raise ValueError("the window has %d symbols to keep, not %d" % (self._taken, keep))
+        _core.reset(self.arena)
+        window, gone, self._taken = self._window, self._taken - keep, 0
+        for at in range(keep):
+            window[at] = window[gone + at]
+            _core.next(self.arena, window[at])
+            self._taken += 1
+
+    def sample(self, temperature: float = 1.0, seed: int = 0) -> int:
+        """Draws a symbol to follow the last one; a seed and a text give the same one on every machine.
+
+        temperature, 1/256 to 255: 1 draws a symbol as often as `probabilities` says, a lower one likely symbols more.
+        """
+        scaled = int(256 * temperature + 0.5)
+        if not 0 < scaled < 65536:
+            raise ValueError("temperature must be from 1/256 to 255")
+        return _core.choose(self.arena, scaled, seed, self._place)
 
     def suggest(self, count: int = 3) -> list[tuple[int, int]]:
         """The `count` likeliest symbols after the last one, with their probabilities in 1/32768, likeliest first."""
@@ -386,7 +407,7 @@ class Model:
     def reset(self) -> None:
         """Starts a new stream with the next input: resets the model's history, and what `next` has taken."""
         _core.reset(self.arena)
-        self._taken = 0
+        self._taken = self._place = 0
 
     def infer_sample(self, x: Buffer) -> int:
         """Runs a sample [sample_size], a stream of its own; returns what `infer` does for the last frame."""

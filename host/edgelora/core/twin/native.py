@@ -163,6 +163,11 @@ def next(arena: Buffer, symbol: Any) -> int:  # the binding's name
     return check(library().edgelora_next(_session(arena)[0], C.c_uint32(_in_range(symbol, 65535))))
 
 
+def choose(arena: Buffer, temperature: Any, seed: Any, place: Any) -> int:
+    s, _ = _session(arena)
+    return check(library().edgelora_choose(s, C.c_uint32(_in_range(temperature, 65535)), _u32(seed), _u32(place)))
+
+
 def reset(arena: Buffer) -> None:
     check(library().edgelora_reset(_session(arena)[0]))
 

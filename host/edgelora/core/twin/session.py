@@ -121,6 +121,10 @@ class Session:
         """The likeliest symbol after this one and those taken since `reset`, in mode decode; `logits` has all."""
         return native.next(self._arena, symbol)
 
+    def choose(self, temperature: float, seed: int, place: int) -> int:
+        """Draws a symbol to follow the last one, number `place` of the seed's draws; temperature: 1/256 to 255."""
+        return native.choose(self._arena, round(256 * temperature), seed, place)
+
     def reset(self) -> None:
         """Starts a new stream with the next input."""
         native.reset(self._arena)
