@@ -391,11 +391,17 @@ EDGELORA_HOT int32_t edgelora_op_error_add(int8_t *e, uint32_t count, int32_t ex
         e, count, exponent, more, more_exponent, rounds);
 }
 
-void edgelora_op_attend_next(
-    const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y, void *scratch, uint32_t t) {
+uint32_t edgelora_op_next_scratch(const edgelora_shape_t *g) {
+    return 4 * align4(g->positions);
+}
+
+void edgelora_op_attend_next(const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y,
+    void *scratch, uint32_t t, bool plain) {
     EDGELORA_ASSERT(g->op->kind == EDGELORA_ATTEND && t < g->positions);
 #if EDGELORA_ATTENTION
-    edgelora_attend_next_s8(g, x[0], x[1], x[2], y, scratch, t);
+    (!plain && edgelora_attend_next_is_packed(g)
+            ? edgelora_attend_next_packed_s8
+            : edgelora_attend_next_s8)(g, x[0], x[1], x[2], y, scratch, t);
 #endif
 }
 

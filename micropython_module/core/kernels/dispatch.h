@@ -44,9 +44,11 @@ int32_t edgelora_op_backward(const edgelora_shape_t *g, const edgelora_branch_t 
 // dx: s8, the errors of an attend's three inputs, or NULL, and their exponents.
 void edgelora_op_attend_backward(const edgelora_shape_t *g, const edgelora_error_t *error,
     int8_t *const dx[3], int32_t exponent[3]);
-// Attention of row t of its queries, x[0], to rows 0..t of all keys and values, x[1] and x[2].
-void edgelora_op_attend_next(
-    const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y, void *scratch, uint32_t t);
+// Attention of row t of its queries, x[0], to rows 0..t of all keys and values, x[1] and x[2], and
+// the bytes of its scratch.
+void edgelora_op_attend_next(const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y,
+    void *scratch, uint32_t t, bool plain);
+uint32_t edgelora_op_next_scratch(const edgelora_shape_t *g);
 // e: s8 [count], += more; returns the new exponent. rounds: of the model
 int32_t edgelora_op_error_add(int8_t *e, uint32_t count, int32_t exponent, const int8_t *more,
     int32_t more_exponent, bool rounds, const edgelora_simd_t *simd);

@@ -450,10 +450,12 @@ static int32_t plan(plan_t *p) {
             return EDGELORA_ERR_RANK;
         }
         p->ops_end += g.is_matrix ? lora_size(ranks[i]) : 0;
-        if (p->decodes && g.op->kind != EDGELORA_ATTEND) {
+        bool attends = p->decodes && g.op->kind == EDGELORA_ATTEND;
+        if (p->decodes && !attends) {
             edgelora_shape_row(&g, 0);
         }
-        uint32_t size = edgelora_op_scratch(&g, ranks[i], runs_back, p->config->plain);
+        uint32_t size = attends ? edgelora_op_next_scratch(&g)
+                                : edgelora_op_scratch(&g, ranks[i], runs_back, p->config->plain);
         if (EDGELORA_TWO_CORES && p->config->cores == 2) {
             uint32_t half = edgelora_split_scratch(&g, ranks[i], runs_back, p->config->plain);
             size = half > size ? half : size;

@@ -2,7 +2,7 @@
 
 All ops of a pass read their weights, and what requantizes their outputs, through one cache, which is followed here
 chunk by chunk: a training step goes up and then down, so that the next pass finds what the last one ended with. Large
-dense layers' weights are read ahead past the cache while the core multiplies (core/kernels/packed/read_ahead.h): their
+layers of one position are read ahead past the cache while the core multiplies (core/kernels/packed/read_ahead.h): their
 cost is what is left over.
 """
 
@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, factorial
 
-from edgelora.core.formats.network import WEIGHT_KINDS
+from edgelora.core.formats.network import MATRIX_KINDS, WEIGHT_KINDS
 
 from .terms import Layer, parts_of, tiles
 
-AHEAD_BYTES, AHEAD_LEAST = 2048, 4096  # of a block, of weights; as in read_ahead.h
+AHEAD_BYTES, AHEAD_LEAST = 2048, 4096  # half of the scratch, of weights; as in read_ahead.h
+BLOCK_ROWS, SCALED_BLOCKS = 16, 4  # as in read_ahead.c
 AHEAD_MOST = 8192  # 3 * inputs + 4 * outputs
 # cycles besides misses and products, by the layers of 17 networks on a Pico
-AHEAD_LAYER, AHEAD_BLOCK, AHEAD_ROW = 800, 295, 39
+AHEAD_LAYER, AHEAD_BLOCK, AHEAD_SCALES = 800, 295, 450
 ROW_BYTES = 9  # bias, multiplier, shift
 CACHE_BYTES, WAYS = 16384, 2
 LINE_BYTES = 8
@@ -102,7 +103,7 @@ class Flash:
         found, at = Stalls(cache.read_code() * CHUNK_BYTES // LINE_BYTES * LINE_USED, {}, {}), 0
         places: list[int] = []
         for i, layer in enumerate(self.layers):
-            size, skipped = _bytes(layer), layer.inputs * layer.outputs if is_read_ahead(layer) else 0
+            size, skipped = _bytes(layer), _stored(layer) if is_read_ahead(layer) else 0
             missed = cache.read(at + skipped, size - skipped)
             if size > CACHE_BYTES and not skipped:
                 missed += (tiles(layer, self.ranks[i]) - 1) * cache.read(at, size)
@@ -120,11 +121,11 @@ class Flash:
         if not self.layers or not self.miss_cycles or not is_read_ahead(layer := self.layers[op]):
             return 0.0
         byte_cycles = self.miss_cycles * 8 / 20 / 4  # 8 cycles of the serial clock a word where a miss takes 20
-        rows = AHEAD_BYTES // (layer.inputs + ROW_BYTES)
+        rows = block_rows(layer.inputs)
         first = min(layer.outputs, rows) * layer.inputs * byte_cycles
         waits = max(0.0, layer.inputs * layer.outputs * byte_cycles - first - compute)
-        fixed = AHEAD_LAYER + AHEAD_BLOCK * parts_of(layer.outputs, rows) + AHEAD_ROW * layer.outputs
-        return fixed + first + waits
+        scales = AHEAD_SCALES * parts_of(layer.outputs, SCALED_BLOCKS * rows) + ROW_BYTES * layer.outputs * byte_cycles
+        return AHEAD_LAYER + AHEAD_BLOCK * parts_of(layer.outputs, rows) + scales + first + waits
 
 
 class _Cache:
@@ -160,18 +161,27 @@ class _Cache:
 def is_read_ahead(layer: Layer) -> bool:
     """edgelora_ahead_scratch."""
     return (
-        layer.kind == "dense"
+        layer.kind in MATRIX_KINDS
+        and layer.positions == 1
         and layer.inputs % 4 == 0
-        and layer.inputs + 12 <= AHEAD_BYTES
+        and layer.inputs + 18 <= AHEAD_BYTES
         and 3 * layer.inputs + 4 * layer.outputs <= AHEAD_MOST
         and layer.inputs * layer.outputs >= AHEAD_LEAST
     )
 
 
+def block_rows(inputs: int) -> int:
+    """Rows of weights that come at a time, edgelora_position_outputs_ahead_s8's `most`."""
+    return min(2 * AHEAD_BYTES // (2 * inputs + ROW_BYTES * SCALED_BLOCKS), BLOCK_ROWS)
+
+
+def _stored(layer: Layer) -> int:
+    return (layer.inputs + ROW_BYTES) * layer.outputs
+
+
 def _bytes(layer: Layer) -> int:
     """Of a layer's weights and what requantizes its outputs, or of its tables."""
-    weights = (layer.inputs + ROW_BYTES) * layer.outputs if layer.kind in WEIGHT_KINDS else 0
-    return RECORD_BYTES + weights + layer.table
+    return RECORD_BYTES + (_stored(layer) if layer.kind in WEIGHT_KINDS else 0) + layer.table
 
 
 def _code(layer: Layer, backward: int) -> tuple[int, int]:

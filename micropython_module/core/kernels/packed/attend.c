@@ -78,8 +78,7 @@ uint32_t edgelora_attend_packed_scratch(const edgelora_shape_t *g, bool backward
     return g->in_c / g->op->kernel_h % 4 || bytes > ATTEND_BYTES ? 0 : bytes;
 }
 
-// Is one of n values -128? x: 4-aligned, n: a multiple of 4
-WARM_KERNEL static bool has_least(const int8_t *x, uint32_t n) {
+WARM_KERNEL bool edgelora_has_least_s8(const int8_t *x, uint32_t n) {
     const uint32_t *word = (const uint32_t *)(const void *)x;
     uint32_t found = 0;
     for (const uint32_t *end = word + n / 4; word != end; ++word) {
@@ -98,7 +97,7 @@ WARM_KERNEL static bool pack_head_rows(const attend_head_t *h, uint32_t *quads, 
     bool least = false;
     for (uint32_t j = 0; j < h->rows; ++j) {
         const int8_t *row = row_or_zeros(h, x, j);
-        least = least || has_least(row, h->channels);
+        least = least || edgelora_has_least_s8(row, h->channels);
         edgelora_pack_quad_s8(
             quads + EDGELORA_GROUP_WORDS * (j >> 2) * h->groups + (j & 3), row, h->groups);
     }
@@ -112,7 +111,7 @@ WARM_KERNEL static bool pack_value_columns(const attend_head_t *h, const int8_t 
         const int8_t *rows[4];
         for (uint32_t k = 0; k < 4; ++k) {
             rows[k] = row_or_zeros(h, x, j + k);
-            least = least || has_least(rows[k], h->channels);
+            least = least || edgelora_has_least_s8(rows[k], h->channels);
         }
         edgelora_pack_columns_s8(h->v + EDGELORA_GROUP_WORDS * (j >> 2),
             EDGELORA_GROUP_BYTES * (h->rows >> 2), rows, h->groups);
@@ -144,7 +143,7 @@ static void block_weights(const attend_head_t *h, const int8_t *const x[3], uint
     for (uint32_t r = 0; r < block_rows(h, i); ++r) {
         edgelora_attend_row_t *row = &rows[r];
         *row = edgelora_attend_row(h->g, x[0], x[1], x[2], head, i + r, h->weights + r * reads);
-        if (h->k_least && has_least(row->q, h->channels)) {
+        if (h->k_least && edgelora_has_least_s8(row->q, h->channels)) {
             edgelora_attend_scores(row);
         }
         edgelora_attend_weights(h->g, row);

@@ -159,7 +159,8 @@ static inline void clear_fours(int32_t *acc, uint32_t count) {
     }
 }
 
-// position.c: the outputs of one position.
+// position.c: the outputs of one position, s8 [out_c], or, where `values` is not NULL, what they
+// are without zero point and range, s32 [out_c]; it may be low->bias.
 
 // Bytes of the pairs of K inputs, with up to 3 zeros before them.
 static inline uint32_t position_pairs(uint32_t inputs) {
@@ -169,7 +170,7 @@ static inline uint32_t position_pairs(uint32_t inputs) {
 // in: s8 [K] of the position; x: room for their pairs, and behind them edgelora_ahead_scratch
 // bytes.
 void edgelora_position_forward_s8(
-    const edgelora_shape_t *g, const int8_t *in, uint32_t *x, int8_t *y);
+    const edgelora_shape_t *g, const int8_t *in, uint32_t *x, int8_t *y, int32_t *values);
 
 // Results and scratch of a branch at one position.
 typedef struct {
@@ -179,7 +180,10 @@ typedef struct {
     int8_t *row; // s8 [groups, 4], if K is not whole groups
 } edgelora_low_t;
 void edgelora_position_branch_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
-    const int8_t *in, uint32_t *x, const edgelora_low_t *low, int8_t *y);
+    const int8_t *in, uint32_t *x, const edgelora_low_t *low, int8_t *y, int32_t *values);
+
+// attend.c: is one of n values -128? x: 4-aligned, n: a multiple of 4
+bool edgelora_has_least_s8(const int8_t *x, uint32_t n);
 
 // columns.c: an int8 block (SPEC.md: block), written tile by tile and column by column.
 

@@ -19,7 +19,7 @@ typedef struct {
     uint32_t stride;           // bytes of 4 positions: quads of [t, inputs]
     uint32_t quads;            // positions / 4; 0: one position
     uint32_t rows;             // rows multiplied together
-    uint32_t acc;              // s32 [rows, quads, 4]; one position: s32 [out_c], bias and branch
+    uint32_t acc; // s32 [rows, quads, 4]; one position: s32 [out_c], bias and branch, or values
     // word-aligned copies of rows that are not whole groups: of weights, of A (one position:
     // words)
     uint32_t words;
@@ -42,8 +42,12 @@ static inline uint32_t aligned_rows(uint32_t groups) {
     return rows < 2 ? 2 : at_most(rows, EDGELORA_MAX_ROWS);
 }
 
-EDGELORA_RAM static tile_t tile_layout(
-    uint32_t positions, uint32_t inputs, uint32_t outputs, uint32_t rank) {
+static inline bool adds_to_stream(const edgelora_shape_t *g) {
+    return EDGELORA_ATTENTION && g->op->kind == EDGELORA_PROJECT;
+}
+
+EDGELORA_RAM static tile_t tile_layout(const edgelora_shape_t *g, uint32_t rank) {
+    uint32_t positions = g->positions, inputs = g->inputs, outputs = g->out_c;
     tile_t l = {.groups = (inputs + 3) / 4, .t_groups = (rank + 3) / 4};
     bool single = is_single(positions);
     uint32_t row = inputs & 3 ? 4 * l.groups * (single ? 1 : aligned_rows(l.groups)) : 0, b = 0;
@@ -63,7 +67,7 @@ EDGELORA_RAM static tile_t tile_layout(
         l.rows = EDGELORA_ACC_BYTES / 16 / l.quads;
         l.rows = l.rows > EDGELORA_MAX_ROWS ? EDGELORA_MAX_ROWS : l.rows < 1 ? 1 : l.rows;
     }
-    l.words = single ? (rank ? 4 * outputs : 0) : 16 * l.quads * l.rows;
+    l.words = single ? (rank || adds_to_stream(g) ? 4 * outputs : 0) : 16 * l.quads * l.rows;
     l.b = l.words + (single && !rank ? 0 : row);
     l.t_bias = l.b + b;
     l.t = l.t_bias + 4 * rank;
@@ -74,7 +78,7 @@ EDGELORA_RAM static tile_t tile_layout(
 }
 
 uint32_t edgelora_matrix_forward_packed_scratch(const edgelora_shape_t *g, uint32_t rank) {
-    return tile_layout(g->positions, g->inputs, g->out_c, rank).size + edgelora_ahead_scratch(g);
+    return tile_layout(g, rank).size + edgelora_ahead_scratch(g);
 }
 
 // Common properties of a layer's tiles.
@@ -255,10 +259,20 @@ EDGELORA_HOT static void tile_forward(const edgelora_shape_t *g, const edgelora_
     }
 }
 
+// Adds the outputs of one position to a stream.
+EDGELORA_WARM __attribute__((noinline)) static void add_position(
+    const int32_t *values, uint32_t count, int16_t *y) {
+    for (const int32_t *end = values + count; values != end; ++values, ++y) {
+        *y = plus_s16(*y, *values);
+    }
+}
+
 // Computes one or two positions, separately.
 EDGELORA_HOT static void positions_forward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, uint8_t *scratch) {
-    tile_t l = tile_layout(g->positions, g->inputs, g->out_c, branch->rank);
+    tile_t l = tile_layout(g, branch->rank);
+    bool in_place = g->op->kind == EDGELORA_DENSE || edgelora_takes_input_as_it_is(g),
+         wide = adds_to_stream(g);
     int8_t *patch = (int8_t *)scratch + l.patch;
     uint32_t *pairs = (uint32_t *)(void *)(scratch + l.x);
     edgelora_low_t low;
@@ -266,19 +280,23 @@ EDGELORA_HOT static void positions_forward(const edgelora_shape_t *g,
     low.sums = (int32_t *)(void *)(scratch + l.t_bias);
     low.bias = (int32_t *)(void *)(scratch + l.acc);
     low.row = (int8_t *)scratch + l.words;
+    int32_t *values = wide ? low.bias : 0;
     edgelora_cursor_t at = {0, 0, g->out_w};
-    for (uint32_t p = 0; p < g->positions; ++p, y += g->out_c) {
-        const int8_t *in = x;
-        if (g->op->kind != EDGELORA_DENSE) {
+    for (uint32_t p = 0; p < g->positions; ++p, y += g->out_c << wide) {
+        const int8_t *in = x + p * g->inputs;
+        if (!in_place) {
             edgelora_gather_s8(g, x, &at, patch);
             cursor_next(&at);
             in = patch;
         }
         if (branch->rank) {
-            edgelora_position_branch_s8(g, branch, in, pairs, &low, y);
+            edgelora_position_branch_s8(g, branch, in, pairs, &low, y, values);
             low.t += t ? branch->rank : 0;
         } else {
-            edgelora_position_forward_s8(g, in, pairs, y);
+            edgelora_position_forward_s8(g, in, pairs, y, values);
+        }
+        if (wide) {
+            add_position(values, g->out_c, (int16_t *)(void *)y);
         }
     }
 }
@@ -291,7 +309,7 @@ EDGELORA_HOT bool edgelora_takes_input_as_it_is(const edgelora_shape_t *g) {
 
 EDGELORA_KERNEL static void tiles_forward(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
-    tile_t l = tile_layout(g->positions, g->inputs, g->out_c, branch->rank);
+    tile_t l = tile_layout(g, branch->rank);
     uint8_t *s = scratch;
     int8_t *patch = (int8_t *)s + l.patch;
     uint32_t *quads = (uint32_t *)(void *)(s + l.x) + EDGELORA_GROUP_WORDS * l.t_groups;
@@ -303,7 +321,7 @@ EDGELORA_KERNEL static void tiles_forward(const edgelora_shape_t *g,
     common.b_is_small = branch_sum <= INT16_MAX;
     common.b_joins = l.t_groups <= EDGELORA_B_GROUPS &&
         (!l.t_groups || n <= 0 || edgelora_biases_within(g, (1 << (30 - n)) - 1));
-    bool wide = g->op->kind == EDGELORA_PROJECT;
+    bool wide = adds_to_stream(g);
     // directly from sums to outputs
     bool at_once = !branch->rank && !wide && edgelora_gives_tile_outputs(g);
     common.lead = g->inputs & 3 ? edgelora_window_lead(g, x) : 0;
@@ -326,6 +344,15 @@ EDGELORA_KERNEL static void tiles_forward(const edgelora_shape_t *g,
     }
 }
 
+EDGELORA_HOT static void forward_packed(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
+    if (is_single(g->positions)) {
+        positions_forward(g, branch, x, y, t, scratch);
+    } else {
+        tiles_forward(g, branch, x, y, t, scratch);
+    }
+}
+
 // h: s16 [positions, out_c], or NULL: 0
 EDGELORA_WARM void edgelora_project_forward_packed_s16(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const int8_t *x, const int16_t *h, int16_t *y, int8_t *t,
@@ -333,16 +360,14 @@ EDGELORA_WARM void edgelora_project_forward_packed_s16(const edgelora_shape_t *g
     for (uint32_t i = 0; i < g->positions * g->out_c; ++i) {
         y[i] = h ? h[i] : 0;
     }
-    tiles_forward(g, branch, x, (int8_t *)y, t, scratch);
+    forward_packed(g, branch, x, (int8_t *)y, t, scratch);
 }
 
 EDGELORA_HOT void edgelora_matrix_forward_packed_s8(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const int8_t *x, int8_t *y, int8_t *t, void *scratch) {
     if (g->op->kind == EDGELORA_DENSE && !branch->rank) { // no packing needed
-        edgelora_position_forward_s8(g, x, scratch, y);
-    } else if (is_single(g->positions)) {
-        positions_forward(g, branch, x, y, t, scratch);
+        edgelora_position_forward_s8(g, x, scratch, y, 0);
     } else {
-        tiles_forward(g, branch, x, y, t, scratch);
+        forward_packed(g, branch, x, y, t, scratch);
     }
 }

@@ -23,12 +23,15 @@ uint32_t edgelora_multiply_packed_scratch(const edgelora_shape_t *g);
 // Bit-exact with the functions of the same names in reference.h.
 void edgelora_matrix_forward_packed_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const int8_t *x, int8_t *y, int8_t *t, void *scratch);
-// More positions than EDGELORA_SINGLE.
 void edgelora_project_forward_packed_s16(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const int8_t *x, const int16_t *h, int16_t *y, int8_t *t, void *scratch);
 // x: q, k and v; false: not 4-aligned
 bool edgelora_attend_forward_packed_s8(
     const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y, void *scratch);
+// Heads of whole groups. scratch: s32 [positions], padded to a multiple of 4
+bool edgelora_attend_next_is_packed(const edgelora_shape_t *g);
+void edgelora_attend_next_packed_s8(const edgelora_shape_t *g, const int8_t *q, const int8_t *k,
+    const int8_t *v, int8_t *y, int32_t *scratch, uint32_t t);
 bool edgelora_attend_backward_packed_s8(const edgelora_shape_t *g, const edgelora_error_t *error,
     int8_t *const dx[3], int32_t exponent[3]);
 void edgelora_depthwise_forward_packed_s8(

@@ -34,7 +34,7 @@ static inline void pack_row(uint32_t *to, const int8_t *x, uint32_t inputs, uint
 // A row that does not start at a multiple of 4 is read from the previous multiple on, with as many
 // leading zeros in the inputs.
 static inline void bounded_outputs(const edgelora_shape_t *g, const int8_t *in, bool packed,
-    uint32_t *x, const int32_t *bias, int8_t *y) {
+    uint32_t *x, const int32_t *bias, int8_t *y, int32_t *values) {
     edgelora_position_t p; // field by field: an initializer would clear it first
     p.x = x;
     p.weights = g->weights;
@@ -47,14 +47,14 @@ static inline void bounded_outputs(const edgelora_shape_t *g, const int8_t *in, 
     p.zero_point = g->zp_out;
     p.min = g->op->act_min;
     p.max = g->op->act_max;
+    p.values = values;
     p.pairs = (g->inputs + 7) / 8;
     if ((g->inputs & 3) == 0) {
         if (!packed) {
             pack_row(x, in, g->inputs, 0);
         }
         uint32_t *blocks = x + position_pairs(g->inputs) / 4;
-        if (!edgelora_is_read_ahead(g) ||
-            !edgelora_position_outputs_ahead_s8(&p, g->inputs, blocks)) {
+        if (!edgelora_is_read_ahead(g) || !edgelora_position_outputs_ahead_s8(&p, blocks)) {
             edgelora_position_outputs_s8(&p);
         }
         return;
@@ -70,6 +70,7 @@ static inline void bounded_outputs(const edgelora_shape_t *g, const int8_t *in, 
             p.multiplier = g->multiplier + o;
             p.shift = g->shift + o;
             p.y = y + o;
+            p.values = values ? values + o : 0;
             edgelora_position_outputs_s8(&p);
         }
     }
@@ -77,9 +78,9 @@ static inline void bounded_outputs(const edgelora_shape_t *g, const int8_t *in, 
 
 // `packed`: x already holds the pairs of `in`.
 EDGELORA_HOT static void outputs(const edgelora_shape_t *g, const int8_t *in, bool packed,
-    uint32_t *x, const int32_t *bias, int8_t *y) {
+    uint32_t *x, const int32_t *bias, int8_t *y, int32_t *values) {
     if (g->bounded) {
-        bounded_outputs(g, in, packed, x, bias, y);
+        bounded_outputs(g, in, packed, x, bias, y, values);
         return;
     }
     for (uint32_t o = 0; o < g->out_c; ++o) { // rare: one value at a time
@@ -88,13 +89,17 @@ EDGELORA_HOT static void outputs(const edgelora_shape_t *g, const int8_t *in, bo
         for (uint32_t i = 0; i < g->inputs; ++i) {
             acc += (w[i] - 128) * in[i];
         }
-        y[o] = requantize_output(g, acc, o);
+        if (values) {
+            values[o] = requantize(acc, g->multiplier[o], g->shift[o]);
+        } else {
+            y[o] = requantize_output(g, acc, o);
+        }
     }
 }
 
 EDGELORA_HOT void edgelora_position_forward_s8(
-    const edgelora_shape_t *g, const int8_t *in, uint32_t *x, int8_t *y) {
-    outputs(g, in, false, x, g->bias, y);
+    const edgelora_shape_t *g, const int8_t *in, uint32_t *x, int8_t *y, int32_t *values) {
+    outputs(g, in, false, x, g->bias, y, values);
 }
 
 // t = A x, from the pairs of x. row: s8 [groups, 4] for rows that are not whole groups; sums: s32
@@ -164,9 +169,9 @@ EDGELORA_HOT static void up(
 
 EDGELORA_HOT void edgelora_position_branch_s8(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const int8_t *in, uint32_t *x, const edgelora_low_t *low,
-    int8_t *y) {
+    int8_t *y, int32_t *values) {
     pack_row(x, in, g->inputs, 0);
     down(g, branch, x, low->row, low->sums, low->t);
     up(g, branch, low->t, low->bias);
-    outputs(g, in, true, x, low->bias, y);
+    outputs(g, in, true, x, low->bias, y, values);
 }

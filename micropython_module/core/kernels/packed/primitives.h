@@ -91,6 +91,7 @@ typedef struct {
     const int8_t *shift; // <= 0
     int8_t *y;
     int32_t zero_point, min, max;
+    int32_t *values; // s32 [rows], may be bias: not NULL: gets outputs without zero point and range
 } edgelora_position_t;
 
 // Products of rows of values with one position: acc += sums of value * (x - zero_point).
@@ -103,6 +104,16 @@ typedef struct {
     int32_t *acc; // s32 [rows]
     int32_t zero_point;
 } edgelora_row_products_t;
+
+// Columns of rows of values, each row times its weight: sums of weight * (v + 128).
+typedef struct {
+    const int32_t *weights; // s32 [rows], 0..255
+    uint32_t rows; // 1..256
+    const int8_t *values; // s8 rows, 4-aligned
+    uint32_t step; // bytes from one row to the next, a multiple of 4
+    uint32_t groups; // of columns
+    int32_t *sums; // s32 [groups, 4]
+} edgelora_weighted_sums_t;
 
 // sums = bias + round_shift(B t, shift) for one position.
 typedef struct {
@@ -226,6 +237,7 @@ static inline void tap_words(uint32_t *words, const uint8_t *w, int32_t step) {
 void edgelora_tile_product_s8(const edgelora_tile_product_t *product);
 void edgelora_requantize_rows_s8(const edgelora_requantize_t *requantize);
 void edgelora_position_outputs_s8(const edgelora_position_t *position);
+void edgelora_weighted_sums_s8(const edgelora_weighted_sums_t *of);
 void edgelora_row_products_s8(const edgelora_row_products_t *rows);
 void edgelora_branch_up_s8(const edgelora_branch_up_t *up);
 void edgelora_plane_s8(const edgelora_plane_t *plane);

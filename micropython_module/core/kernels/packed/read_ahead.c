@@ -1,61 +1,67 @@
-// Dense layers whose weights are read ahead: while one block of rows is multiplied, the next one
-// comes.
+// Layers of one position whose weights are read ahead: while one block of rows is multiplied, the
+// next one comes.
 // SPDX-License-Identifier: MIT
 
 #include "kernels/packed/read_ahead.h"
 
 #ifdef EDGELORA_READS_AHEAD
 
-// A block: weights, bias, multipliers, shifts of `rows` rows.
-typedef struct {
-    uint32_t *weights;
-    uint32_t rows;
-} block_t;
+enum {
+    BLOCK_ROWS = 16, // at most: nothing is computed while the first block comes
+    SCALED_BLOCKS = 4, // whose biases, multipliers and shifts come at a time
+};
 
-static inline int32_t *bias_of(const block_t *b, uint32_t inputs) {
-    return (int32_t *)(void *)(b->weights + b->rows * inputs / 4);
+EDGELORA_HOT static void read_now(const void *from, void *to, uint32_t words) {
+    edgelora_ahead_start(from, to, words);
+    edgelora_ahead_wait();
 }
 
-// Copies what requantizes rows [o, o + rows), and starts to read their weights.
-EDGELORA_HOT static void fill(
-    const block_t *b, const edgelora_position_t *p, uint32_t inputs, uint32_t o) {
-    int32_t *to = bias_of(b, inputs);
-    int8_t *shift = (int8_t *)(to + 2 * b->rows);
-    for (uint32_t i = 0; i < b->rows; ++i) {
-        to[i] = p->bias[o + i];
-        to[b->rows + i] = p->multiplier[o + i];
-        shift[i] = p->shift[o + i];
+// Reads what makes outputs of `count` rows from o on, a multiple of 4, but not a bias in RAM.
+EDGELORA_HOT static void read_scales(edgelora_position_t *p, const edgelora_position_t *all,
+    uint32_t o, uint32_t count, uint32_t *to) {
+    p->bias = all->bias + o;
+    if (edgelora_ahead_reads(p->bias)) {
+        read_now(p->bias, to, count);
+        p->bias = (const int32_t *)to;
+        to += count;
     }
-    edgelora_ahead_start(p->weights + o * inputs, b->weights, b->rows * inputs / 4);
+    read_now(all->multiplier + o, to, count);
+    p->multiplier = (const int32_t *)to;
+    to += count;
+    read_now(all->shift + o, to, (count + 3) / 4);
+    p->shift = (const int8_t *)to;
 }
 
 EDGELORA_HOT bool edgelora_position_outputs_ahead_s8(
-    const edgelora_position_t *rows, uint32_t inputs, uint32_t *blocks) {
+    const edgelora_position_t *all, uint32_t *scratch) {
     if (!edgelora_ahead_begin()) {
         return false;
     }
-    edgelora_position_t p = *rows;
-    uint32_t most = EDGELORA_AHEAD_BYTES / (inputs + 9);
-    // a shift is a byte: rows of shifts need not end at a word
-    most = most * (inputs + 8) + ((most + 3) & ~3u) > EDGELORA_AHEAD_BYTES ? most - 1 : most;
-    block_t block = {blocks, most < rows->rows ? most : rows->rows}, next = block;
-    fill(&block, rows, inputs, 0);
-    edgelora_ahead_wait();
-    for (uint32_t o = 0; o < rows->rows; o += block.rows, block = next) {
-        uint32_t from = o + block.rows, left = rows->rows - from;
-        if (left) {
-            next.weights = blocks + (block.weights == blocks ? EDGELORA_AHEAD_BYTES / 4 : 0);
-            next.rows = left < most ? left : most;
-            fill(&next, rows, inputs, from);
+    uint32_t most = at_most(
+        2 * EDGELORA_AHEAD_BYTES / (2 * all->step + 9 * SCALED_BLOCKS), BLOCK_ROWS);
+    uint32_t words = most * all->step / 4, *block[2] = {scratch, scratch + words},
+             *scales = scratch + 2 * words;
+    edgelora_position_t p = *all;
+    uint32_t next = at_most(all->rows, most);
+    read_now(all->weights, block[0], next * all->step / 4);
+    for (uint32_t k = 0, o = 0; next; ++k) {
+        if (k % SCALED_BLOCKS == 0) {
+            read_scales(&p, all, o, at_most(all->rows - o, SCALED_BLOCKS * most), scales);
         }
-        p.weights = (const uint8_t *)block.weights;
-        p.rows = block.rows;
-        p.bias = bias_of(&block, inputs);
-        p.multiplier = p.bias + block.rows;
-        p.shift = (const int8_t *)(p.multiplier + block.rows);
-        p.y = rows->y + o;
+        p.rows = next;
+        p.weights = (const uint8_t *)block[k & 1];
+        p.y = all->y + o;
+        p.values = all->values ? all->values + o : 0;
+        o += p.rows;
+        next = at_most(all->rows - o, most);
+        if (next) {
+            edgelora_ahead_start(all->weights + o * all->step, block[~k & 1], next * all->step / 4);
+        }
         edgelora_position_outputs_s8(&p);
-        if (left) {
+        p.bias += p.rows;
+        p.multiplier += p.rows;
+        p.shift += p.rows;
+        if (next) {
             edgelora_ahead_wait();
         }
     }
@@ -65,11 +71,9 @@ EDGELORA_HOT bool edgelora_position_outputs_ahead_s8(
 
 #else
 
-bool edgelora_position_outputs_ahead_s8(
-    const edgelora_position_t *rows, uint32_t inputs, uint32_t *blocks) {
-    (void)rows;
-    (void)inputs;
-    (void)blocks;
+bool edgelora_position_outputs_ahead_s8(const edgelora_position_t *all, uint32_t *scratch) {
+    (void)all;
+    (void)scratch;
     return false;
 }
 

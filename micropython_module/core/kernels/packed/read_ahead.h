@@ -8,16 +8,16 @@
 #include "kernels/packed/internal.h"
 
 enum {
-    EDGELORA_AHEAD_BYTES = 2048, // of a block: rows of weights with what requantizes their outputs
+    EDGELORA_AHEAD_BYTES = 2048, // half of the scratch: two blocks, and what makes outputs of them
     EDGELORA_AHEAD_LEAST = 4096, // bytes of weights; fewer stay in a cache
 };
 
-// Bytes of scratch for two blocks of a dense layer's rows; 0: it does not read ahead, also where
-// its other scratch leaves no room for them. The same on every machine.
+// Bytes of scratch for two blocks of rows of a layer with one position; 0: it does not read ahead,
+// also where its other scratch leaves no room for them. The same on every machine.
 static inline uint32_t edgelora_ahead_scratch(const edgelora_shape_t *g) {
     uint32_t inputs = g->inputs, outputs = g->out_c;
-    bool reads = g->op->kind == EDGELORA_DENSE && (inputs & 3) == 0 &&
-        inputs + 12 <= EDGELORA_AHEAD_BYTES &&
+    bool reads = g->is_matrix && g->positions == 1 && (inputs & 3) == 0 &&
+        inputs + 18 <= EDGELORA_AHEAD_BYTES &&
         3 * inputs + 4 * outputs <= EDGELORA_PACKED_BYTES / 2 &&
         inputs * outputs >= EDGELORA_AHEAD_LEAST;
     return reads ? 2 * EDGELORA_AHEAD_BYTES : 0;
@@ -46,9 +46,8 @@ static inline bool edgelora_is_read_ahead(const edgelora_shape_t *g) {
 #endif
 }
 
-// edgelora_position_outputs_s8 of rows of `inputs` weights, block by block; false: these are not
-// read ahead. blocks: edgelora_ahead_scratch bytes.
-bool edgelora_position_outputs_ahead_s8(
-    const edgelora_position_t *rows, uint32_t inputs, uint32_t *blocks);
+// edgelora_position_outputs_s8 of contiguous rows, block by block; false: they can't be read now.
+// scratch: edgelora_ahead_scratch bytes; shifts: 4-aligned.
+bool edgelora_position_outputs_ahead_s8(const edgelora_position_t *all, uint32_t *scratch);
 
 #endif

@@ -21,7 +21,7 @@ static bool is_pool(const edgelora_shape_t *g) {
 
 uint32_t edgelora_packed_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward) {
     uint32_t size = 0;
-    if (g->is_matrix && (g->op->kind != EDGELORA_PROJECT || g->positions > EDGELORA_SINGLE)) {
+    if (g->is_matrix) {
         size = edgelora_matrix_forward_packed_scratch(g, rank);
         if (backward) {
             size = largest_of(size, edgelora_matrix_backward_packed_scratch(g, rank));

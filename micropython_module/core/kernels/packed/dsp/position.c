@@ -95,12 +95,17 @@ static void one_output(const edgelora_position_t *r, uint32_t i) {
         uint32_t four = word_at(w);
         sum = dot2(odds(four), x[1], dot2(evens(four), x[0], sum));
     }
-    r->y[i] = output(
-        sum, r->multiplier[i], r->shift[i], half_of(r->shift[i]), r->zero_point, -128, 127);
+    put_output(r, i, sum);
 }
 
 EDGELORA_HOT void edgelora_position_outputs_s8(const edgelora_position_t *r) {
     uint32_t even = r->rows & ~1u;
+    if (r->values) {
+        for (uint32_t i = 0; i < r->rows; ++i) {
+            one_output(r, i);
+        }
+        return;
+    }
     if (even) {
         two_outputs(&(two_outputs_t){.x = r->x,
             .first = PAIR_CODE * (-r->pairs & 3),

@@ -9,7 +9,8 @@
 typedef struct {
     uint32_t gap;               // bytes between rows
     uint32_t multiplier, shift; // their ends
-    // less min; max - min; min; the end of y: `ldmia` takes the four
+    // less min; max - min; min; the end of y: `ldmia` takes the four. For values min is -2^31, so
+    // that all are outside, as |v| < 2^30, and y their end
     uint32_t zero_point, range, min, y;
     uint32_t first_pair;        // its code
 } outputs_frame_t;
@@ -28,7 +29,7 @@ typedef struct {
 NAKED void edgelora_position_outputs_s8(const edgelora_position_t *rows) {
     OFFSETS(outputs_frame_t, shift, y, zero_point, range, min, multiplier, gap, first_pair)
     OFFSETS(edgelora_position_t, rows, bias, shift, y, zero_point, min, max, multiplier, pairs,
-        step, x, weights)
+        step, x, weights, values)
     __asm volatile(
         ".syntax unified\n" SAVE
         "sub sp, #" AT(outputs_frame_t) "\n"
@@ -54,6 +55,18 @@ NAKED void edgelora_position_outputs_s8(const edgelora_position_t *rows) {
         "ldr r3, " FIELD(r0, edgelora_position_t.multiplier) "\n"
         "adds r3, r3, r2\n"
         "str r3, " SLOT(outputs_frame_t.multiplier) "\n"
+        "ldr r3, " FIELD(r0, edgelora_position_t.values) "\n"
+        "cmp r3, #0\n"
+        "beq 1f\n"
+        "adds r3, r3, r2\n"
+        "str r3, " SLOT(outputs_frame_t.y) "\n"
+        "movs r3, #1\n"
+        "lsls r3, r3, #31\n"
+        "str r3, " SLOT(outputs_frame_t.zero_point) "\n"
+        "str r3, " SLOT(outputs_frame_t.min) "\n"
+        "movs r3, #0\n"
+        "str r3, " SLOT(outputs_frame_t.range) "\n"
+        "1:\n"
         "rsbs r2, r2, #0\n"
         "mov r12, r2\n"
         "ldr r1, " FIELD(r0, edgelora_position_t.pairs) "\n"    // pairs
@@ -148,11 +161,21 @@ NAKED void edgelora_position_outputs_s8(const edgelora_position_t *rows) {
         "bx r10\n"
         "1:\n"
         "add sp, #" AT(outputs_frame_t) "\n" RESTORE
-        "9:\n"                  // outside: below 0, or above the range
+        "9:\n"                  // outside: below 0, or above the range; or a value
+        "rsbs r2, r4, #0\n"     // overflows for -2^31
+        "bvs 7f\n"
         "asrs r6, r6, #31\n"
         "bics r3, r6\n"
         "movs r6, r3\n"
         "b 6b\n"
+        "7:\n"
+        "adds r6, r6, r4\n"
+        "mov r3, r12\n"
+        "str r6, [r5, r3]\n"
+        "adds r3, #4\n"
+        "mov r12, r3\n"
+        "bne 5b\n"
+        "b 1b\n"
         "8:\n"
         "b 3b\n");
 }

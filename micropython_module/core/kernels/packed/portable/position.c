@@ -24,11 +24,9 @@ EDGELORA_HOT void edgelora_position_outputs_s8(const edgelora_position_t *r) {
             first = dot2(odds(a), x[1], dot2(evens(a), x[0], first));
             second = dot2(odds(b), x[1], dot2(evens(b), x[0], second));
         }
-        r->y[i] = output(first, r->multiplier[i], r->shift[i], half_of(r->shift[i]), r->zero_point,
-            r->min, r->max);
+        put_output(r, i, first);
         i += other;
-        r->y[i] = output(second, r->multiplier[i], r->shift[i], half_of(r->shift[i]), r->zero_point,
-            r->min, r->max);
+        put_output(r, i, second);
     }
 }
 
