@@ -70,6 +70,8 @@ static bool simd_forward(
                 return true;
             }
             return false;
+        case EDGELORA_ROTATE:
+            return simd->rotate_forward && simd->rotate_forward(g, pass);
         case EDGELORA_ATTEND:
             return simd->attend_forward && simd->attend_forward(g, pass);
         default:
@@ -120,6 +122,8 @@ static bool simd_backward(const edgelora_shape_t *g, const edgelora_branch_t *br
                 return true;
             }
             return false;
+        case EDGELORA_ROTATE:
+            return simd->rotate_backward && simd->rotate_backward(g, error, dx, exponent);
         default:
             return false;
     }

@@ -1,4 +1,4 @@
-// Layer norm, on the vector lanes of the including file. Included by engine.h.
+// Layer norm and rotary positions, on the vector lanes of the including file. Included by engine.h.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_SIMD_NORM_H
@@ -153,6 +153,90 @@ static int32_t norm_backward(const edgelora_shape_t *g, const edgelora_error_t *
         block_append(&block, n.v, d);
     }
     return error->exponent + top - 31 + block.shift;
+}
+
+// Room for a row of rotate and what is written behind it, and for a position's angles, all s32.
+typedef struct {
+    uint32_t padded;
+    int32_t *x, *v, *cosine, *sine;
+} rotate_work_t;
+
+// false: rows are too long.
+static bool rotate_work(const edgelora_shape_t *g, void *work, rotate_work_t *r) {
+    int32_t *room = work;
+    uint32_t padded = (g->in_c + LANES - 1u) / LANES * LANES;
+    r->padded = padded;
+    r->x = take_words(&room, padded + EDGELORA_MAX_HEAD);
+    r->v = take_words(&room, padded + EDGELORA_MAX_HEAD);
+    r->cosine = take_words(&room, EDGELORA_MAX_HEAD);
+    r->sine = take_words(&room, EDGELORA_MAX_HEAD);
+    return padded <= BLOCK_ROWS * LANES && (uint32_t)(room - r->x) <= sizeof(any_work_t) / 4;
+}
+
+// r->v = a row turned by its position's angles, 0 behind it; sign -1 turns it back. |v| <= 2^23
+static void rotate_row(const edgelora_shape_t *g, const rotate_work_t *r, const int8_t *x,
+    const int16_t *angles, int32_t sign) {
+    uint32_t half = g->op->kernel_h;
+    for (uint32_t i = 0; i < half; ++i) {
+        r->cosine[i] = angles[2 * i];
+        r->sine[i] = sign * angles[2 * i + 1];
+    }
+    for (uint32_t c = 0; c < r->padded; c += WIDTH) {
+        lanes_store(r->x + c, lanes_of_first(x, c, g->in_c));
+    }
+    for (uint32_t c = 0; c < g->in_c; c += 2 * half) {
+        const int32_t *a = r->x + c, *b = a + half;
+        int32_t *v = r->v + c;
+        for (uint32_t i = 0; i < half; i += WIDTH) { // what is written behind a half is replaced
+            lanes_t cosine = lanes_load(r->cosine + i), sine = lanes_load(r->sine + i);
+            lanes_store(v + i,
+                lanes_sub(
+                    lanes_mul(lanes_load(a + i), cosine), lanes_mul(lanes_load(b + i), sine)));
+        }
+        for (uint32_t i = 0; i < half; i += WIDTH) {
+            lanes_t cosine = lanes_load(r->cosine + i), sine = lanes_load(r->sine + i);
+            lanes_store(v + half + i,
+                lanes_add(
+                    lanes_mul(lanes_load(b + i), cosine), lanes_mul(lanes_load(a + i), sine)));
+        }
+    }
+    for (uint32_t c = g->in_c; c < r->padded; ++c) {
+        r->v[c] = 0;
+    }
+}
+
+static bool rotate_forward(const edgelora_shape_t *g, const edgelora_pass_t *pass) {
+    const lanes_t low = lanes_of(-128), high = lanes_of(127);
+    const int16_t *angles = g->taps;
+    rotate_work_t r;
+    if (!rotate_work(g, pass->work, &r)) {
+        return false;
+    }
+    for (uint32_t p = 0; p < g->positions; ++p, angles += 2 * g->op->kernel_h) {
+        rotate_row(g, &r, pass->x + p * g->in_c, angles, 1);
+        for (uint32_t c = 0; c < g->in_c; c += WIDTH) {
+            lanes_t v = lanes_round_shift(lanes_load(r.v + c), 15);
+            v = lanes_max(lanes_min(v, high), low);
+            lanes_store_first(pass->y + p * g->in_c + c, v, lesser(g->in_c - c, WIDTH));
+        }
+    }
+    return true;
+}
+
+static bool rotate_backward(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx, int32_t *exponent) {
+    const int16_t *angles = g->taps;
+    rotate_work_t r;
+    if (!rotate_work(g, error->work, &r)) {
+        return false;
+    }
+    block_t block = block_in_order(g, dx);
+    for (uint32_t p = 0; p < g->positions; ++p, angles += 2 * g->op->kernel_h) {
+        rotate_row(g, &r, error->e + p * g->in_c, angles, -1);
+        block_append(&block, r.v, g->in_c);
+    }
+    *exponent = error->exponent - 15 + block.shift;
+    return true;
 }
 
 #endif

@@ -34,8 +34,8 @@
 #endif
 
 // Kernels with the semantics of the same names in reference.h. A kernel that returns false does not
-// support the shape and has done nothing. Those of
-// pools, sums, products, norms and attention may be NULL: none.
+// support the shape and has done nothing. Those from pools to sums, and from products to attention,
+// may be NULL: none.
 typedef struct edgelora_simd {
     // bytes of work memory, at a multiple of 64; 0: they work in the op's scratch, where packed
     // kernels could
@@ -53,6 +53,9 @@ typedef struct edgelora_simd {
         const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
     void (*norm_forward)(const edgelora_shape_t *g, const edgelora_pass_t *pass);
     int32_t (*norm_backward)(const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
+    bool (*rotate_forward)(const edgelora_shape_t *g, const edgelora_pass_t *pass);
+    bool (*rotate_backward)(
+        const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx, int32_t *exponent);
     bool (*attend_forward)(const edgelora_shape_t *g, const edgelora_pass_t *pass);
     bool (*attend_backward)(const edgelora_shape_t *g, const edgelora_error_t *error,
         int8_t *const dx[3], int32_t exponent[3]);
