@@ -259,12 +259,12 @@ def _transformers() -> list[QuantModel]:
         language(50, 24, Transformer(32, 1, (4, 4), 40)),
         language(30, 32, Transformer(24, 1, (2, 2), 20)),
         language(300, 8, Transformer(32, 1, (2, 1), 64)),
-        language(96, 40, Transformer(48, 1, (6, 3), 96)),
+        language(96, 40, Transformer(48, 1, (6, 3), 140)),
         language(40, 16, Transformer(64, 1, (1, 1), 32)),
         tokens(12, 3, Transformer(16, 1, (2, 2), 32)),
         tokens(25, 6, Transformer(32, 1, (4, 2), 64)),
         tokens(16, 4, Transformer(36, 1, (4, 4), 24)),
-        tokens(20, 6, Transformer(28, 1, (4, 2), 40)),
+        tokens(20, 6, Transformer(66, 1, (2, 1), 40)),
         image(16, Transformer(32, 1, (2, 2), 32)),
     ]
 

@@ -22,6 +22,8 @@ BLOCK_BYTES = 6144  # of packed values that a convolution processes at a time
 CHUNK = 16  # groups of 4 values that a row multiplies at a time
 UP_BYTES = 512  # bytes of B unpacked at a time
 UP_GROUPS = 2  # groups of B that a row multiplies along with its weights
+ROWS_BYTES = 1408  # of columns of weights that are unpacked together
+LONG_GROUPS, LONG_BYTES = 32, 10240  # columns of more groups, and bytes of packed errors then processed at a time
 STRIP = 8  # columns of a depthwise strip
 DENSE_TILE = 64  # inputs
 WINDOW_OUTPUTS = 24  # least number that windows of sparse errors are faster for than tiles
@@ -52,9 +54,8 @@ class Layer:
 
     reads: elements of the kernel inside the input, over all positions; rows: number of parts along an axis that a
     concatenate or slice moves. phases: for height and width, for each remainder of the stride: (input positions,
-    elements of the kernel that read them). heads: of an attend's queries, and of its keys; pairs: of a query and a key
-    that it reads, over all heads. rounds: whether errors are rounded. table: bytes that it reads of its own besides
-    weights. zeros: of its outputs and their errors.
+    elements of the kernel that read them). heads: of an attend's queries, and of its keys. rounds: whether errors
+    are rounded. table: bytes that it reads of its own besides weights. zeros: of its outputs and their errors.
     """
 
     kind: str
@@ -70,7 +71,7 @@ class Layer:
     rows: int
     phases: tuple[tuple[tuple[int, int], ...], ...]
     heads: tuple[int, int]
-    pairs: int
+    causal: bool
     rounds: bool
     table: int
     zeros: Zeros
@@ -126,7 +127,7 @@ def layer(model: QuantModel, index: int, zeros: Zeros) -> Layer:
         prod((1, *(source if op.kind == "slice" else target))[: op.axis]),
         tuple(tuple(_phases(op, axis, source[axis])) for axis in (0, 1)) if op.kind in ("conv", "project") else (),
         op.heads,
-        op.heads[0] * (prod(target[:2]) * (prod(target[:2]) + 1) // 2 if op.causal else prod(target[:2]) ** 2),
+        op.causal,
         model.rounds,
         _table(op, prod(target)),
         zeros,
@@ -207,9 +208,10 @@ def _block_forward(g: Layer, rank: int, scanned: int) -> Terms:
 
 def _requantized(g: Layer) -> Terms:
     """Sums become outputs: with a fused activation, those that are not positive at once."""
+    large = g.inputs * 127 * 128 >= SMALL
     if g.kind == "project":
-        yield "project", g.elements
-    elif g.inputs * 127 * 128 >= SMALL:
+        yield "project" if large else "project.small", g.elements
+    elif large:
         yield "requantize", g.elements
     elif g.fused:
         yield "requantize.positive", g.elements * g.zeros.positive
@@ -232,9 +234,9 @@ def tiles(g: Layer, rank: int) -> int:
     return blocks_of(groups_of(g.positions), 32 * (groups + low) + 16 * low, fixed)
 
 
-def blocks_of(quads: int, quad_bytes: int, fixed: int) -> int:
+def blocks_of(quads: int, quad_bytes: int, fixed: int, room: int = BLOCK_BYTES) -> int:
     """The number of blocks in which `quads`, groups of 4 positions, are processed."""
-    return parts_of(quads, max(1, (BLOCK_BYTES - fixed) // quad_bytes))
+    return parts_of(quads, max(1, (room - fixed) // quad_bytes))
 
 
 def _gather(g: Layer) -> Terms:
@@ -322,14 +324,15 @@ def _strips(to: tuple[int, int, int], source: tuple[int, int, int], padded: bool
 
 
 def _attend(g: Layer, name: str, fast: bool) -> Terms:
-    """Attention, forward or backward."""
+    """Attention, forward or backward: fast kernels multiply a group of queries with groups of keys."""
     of, (heads, keys) = name if fast else f"{name}_plain", g.heads
-    values = prod(g.source) // heads
-    yield f"{of}.row", heads * g.positions
-    yield f"{of}.score", g.pairs
-    yield f"{of}.products", g.pairs * (g.channels // heads)
-    yield f"{of}.value", heads * values
+    values, rows, step = prod(g.source) // heads, g.positions, 4 if fast else 1
+    padded = step * parts_of(rows, step)
+    yield f"{of}.row", heads * rows
+    yield f"{of}.score", heads * (rows * (rows + 1) // 2 if g.causal else rows * rows)
+    yield f"{of}.products", g.channels * (padded * (padded + step) // 2 if g.causal else padded * padded)
     if fast:
+        yield f"{of}.value", heads * values
         yield f"{of}.key", keys * values
 
 
@@ -360,6 +363,8 @@ def _other_forward(g: Layer) -> Terms:
     elif g.kind == "norm":
         yield "norm", g.positions
         yield "norm.value", elements
+    elif g.kind == "multiply" and g.source2 != g.target:
+        yield "multiply.repeated", elements
     elif g.kind in ("lookup", "multiply", "embed", "widen", "rotate"):
         yield g.kind, elements
     elif g.kind == "lstm":  # four gates of each unit, at every position of the input
@@ -479,10 +484,10 @@ def _a_gradient(g: Layer, rank: int, fast: bool) -> Terms:
 def _columns(positions: int, groups: int, low_groups: int, part: int) -> tuple[int, int]:
     """(quads per block, columns computed together) for kernels whose rows are columns of a matrix."""
     longest = max(groups, low_groups)
-    rows = max(1, min(4, 1024 // (8 * longest)))
+    rows = max(1, min(4, ROWS_BYTES // (8 * longest)))
     fixed = 8 * longest * rows + 4 * part
-    quads = groups_of(positions)
-    return parts_of(quads, blocks_of(quads, 32 * (groups + low_groups) + 32 * rows, fixed)), rows
+    quads, room = groups_of(positions), LONG_BYTES if longest > LONG_GROUPS else BLOCK_BYTES
+    return parts_of(quads, blocks_of(quads, 32 * (groups + low_groups) + 16 * rows, fixed, room)), rows
 
 
 def _branch_backward(g: Layer, rank: int, fast: bool) -> Terms:
