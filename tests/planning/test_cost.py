@@ -44,6 +44,7 @@ BLOCKS = {  # and what the core calls them
     (zeros, "STEP"): ("m0plus/sparse.c", "SPARSE_STEP"),
     (stalls, "AHEAD_BYTES"): ("read_ahead.h", "EDGELORA_AHEAD_BYTES"),
     (stalls, "AHEAD_LEAST"): ("read_ahead.h", "EDGELORA_AHEAD_LEAST"),
+    (stalls, "FIRST_ROWS"): ("read_ahead.c", "FIRST_ROWS"),
     (stalls, "BLOCK_ROWS"): ("read_ahead.c", "BLOCK_ROWS"),
     (stalls, "SCALED_BLOCKS"): ("read_ahead.c", "SCALED_BLOCKS"),
 }

@@ -17,7 +17,7 @@ from edgelora.core.formats.network import MATRIX_KINDS, WEIGHT_KINDS
 from .terms import Layer, parts_of, tiles
 
 AHEAD_BYTES, AHEAD_LEAST = 2048, 4096  # half of the scratch, of weights; as in read_ahead.h
-BLOCK_ROWS, SCALED_BLOCKS = 16, 4  # as in read_ahead.c
+FIRST_ROWS, BLOCK_ROWS, SCALED_BLOCKS = 4, 16, 4  # as in read_ahead.c
 AHEAD_MOST = 8192  # 3 * inputs + 4 * outputs
 # cycles besides misses and products, by the layers of 17 networks on a Pico
 AHEAD_LAYER, AHEAD_BLOCK, AHEAD_SCALES = 800, 295, 450
@@ -122,10 +122,10 @@ class Flash:
             return 0.0
         byte_cycles = self.miss_cycles * 8 / 20 / 4  # 8 cycles of the serial clock a word where a miss takes 20
         rows = block_rows(layer.inputs)
-        first = min(layer.outputs, rows) * layer.inputs * byte_cycles
+        first = min(layer.outputs, rows, FIRST_ROWS) * layer.inputs * byte_cycles
         waits = max(0.0, layer.inputs * layer.outputs * byte_cycles - first - compute)
         scales = AHEAD_SCALES * parts_of(layer.outputs, SCALED_BLOCKS * rows) + ROW_BYTES * layer.outputs * byte_cycles
-        return AHEAD_LAYER + AHEAD_BLOCK * parts_of(layer.outputs, rows) + scales + first + waits
+        return AHEAD_LAYER + AHEAD_BLOCK * _blocks(layer.outputs, rows) + scales + first + waits
 
 
 class _Cache:
@@ -173,6 +173,13 @@ def is_read_ahead(layer: Layer) -> bool:
 def block_rows(inputs: int) -> int:
     """Rows of weights that come at a time, edgelora_position_outputs_ahead_s8's `most`."""
     return min(2 * AHEAD_BYTES // (2 * inputs + ROW_BYTES * SCALED_BLOCKS), BLOCK_ROWS)
+
+
+def _blocks(outputs: int, most: int) -> int:
+    count, size = 0, min(most, FIRST_ROWS)
+    while outputs > 0:
+        count, outputs, size = count + 1, outputs - size, min(size + size // 4, most)
+    return count
 
 
 def _stored(layer: Layer) -> int:

@@ -7,8 +7,9 @@
 #ifdef EDGELORA_READS_AHEAD
 
 enum {
-    BLOCK_ROWS = 16, // at most: nothing is computed while the first block comes
-    SCALED_BLOCKS = 4, // whose biases, multipliers and shifts come at a time
+    FIRST_ROWS = 4, // of the first block: nothing is computed while it comes
+    BLOCK_ROWS = 16, // of the largest: each is a quarter larger than the one before
+    SCALED_BLOCKS = 4, // of the largest, whose biases, multipliers and shifts come at a time
 };
 
 EDGELORA_HOT static void read_now(const void *from, void *to, uint32_t words) {
@@ -42,18 +43,20 @@ EDGELORA_HOT bool edgelora_position_outputs_ahead_s8(
     uint32_t words = most * all->step / 4, *block[2] = {scratch, scratch + words},
              *scales = scratch + 2 * words;
     edgelora_position_t p = *all;
-    uint32_t next = at_most(all->rows, most);
+    uint32_t size = at_most(most, FIRST_ROWS), next = at_most(all->rows, size), scaled = 0;
     read_now(all->weights, block[0], next * all->step / 4);
     for (uint32_t k = 0, o = 0; next; ++k) {
-        if (k % SCALED_BLOCKS == 0) {
-            read_scales(&p, all, o, at_most(all->rows - o, SCALED_BLOCKS * most), scales);
+        if (o == scaled) {
+            scaled += SCALED_BLOCKS * most;
+            read_scales(&p, all, o, at_most(all->rows, scaled) - o, scales);
         }
         p.rows = next;
         p.weights = (const uint8_t *)block[k & 1];
         p.y = all->y + o;
         p.values = all->values ? all->values + o : 0;
         o += p.rows;
-        next = at_most(all->rows - o, most);
+        size = at_most(size + size / 4, most);
+        next = at_most(at_most(all->rows - o, size), o < scaled ? scaled - o : size);
         if (next) {
             edgelora_ahead_start(all->weights + o * all->step, block[~k & 1], next * all->step / 4);
         }
