@@ -116,6 +116,7 @@ EDGELORA_HOT void edgelora_shape_into(edgelora_shape_t *g, const void *model, ui
 
 void edgelora_shape_row(edgelora_shape_t *g, uint32_t t) {
     g->in_h = g->out_h = g->in2_h = 1;
+    g->in_w = g->out_w = g->in2_w = 1;
     g->positions = 1;
     if (g->op->kind == EDGELORA_ROTATE) {
         g->taps += 2 * t * g->op->kernel_h;

@@ -127,7 +127,8 @@ int32_t edgelora_next(edgelora_session_t *s, uint32_t id) {
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
-    if (s->pending >= model_tensor(session_model(s), 0)->height) {
+    const edgelora_tensor_t *ids = model_tensor(session_model(s), 0);
+    if (s->pending >= (uint32_t)ids->height * ids->width) {
         return edgelora_leave(s, EDGELORA_ERR_FULL);
     }
     for (uint32_t i = 0; i < s->op_count; ++i) {

@@ -58,21 +58,23 @@ static edgelora_status_t config_check(const void *model, const edgelora_config_t
     return any || config->mode == EDGELORA_INFER ? EDGELORA_OK : EDGELORA_ERR_MODE;
 }
 
-// Does each row of an op's output depend on the same row of its inputs alone, but for attention,
-// which reads earlier ones?
+// Does each row, a position, of an op's output depend on the same row of its inputs alone, but for
+// attention, which reads earlier ones?
 static bool goes_by_rows(const void *model, uint32_t i) {
     edgelora_shape_t g = edgelora_shape(model, i);
     const edgelora_op_t *op = g.op;
-    bool same = g.in_w == 1 && g.out_w == 1 && g.in_h == g.out_h &&
-        g.out_h == model_tensor(model, 0)->height;
+    const edgelora_tensor_t *ids = model_tensor(model, 0);
+    bool has_all = g.out_h == ids->height && g.out_w == ids->width,
+         same = has_all && g.in_h == g.out_h && g.in_w == g.out_w;
     switch (op->kind) {
         case EDGELORA_ATTEND:
             return same && (op->flags & EDGELORA_CAUSAL);
         case EDGELORA_CONSTANT:
-            return g.out_w == 1 && g.out_h == model_tensor(model, 0)->height;
+            return has_all;
         case EDGELORA_CONV:
         case EDGELORA_PROJECT:
-            return same && g.inputs == g.in_c && op->stride_h == 1 && !op->pad_top && !op->pad_left;
+            return same && g.inputs == g.in_c && op->stride_h == 1 && op->stride_w == 1 &&
+                !op->pad_top && !op->pad_left;
         case EDGELORA_ADD:
         case EDGELORA_MULTIPLY:
             return same && is_flat(&g);
@@ -173,7 +175,7 @@ static void output_span(plan_t *p, uint32_t i) {
          in_file = op_has(model_op(p->model, i), EDGELORA_NO_INPUT);
     uint32_t bytes = tensor_bytes(p->model, i + 1);
     if (p->decodes && !cached) {
-        bytes /= model_tensor(p->model, i + 1)->height;
+        bytes /= edgelora_shape(p->model, i).positions;
     }
     *span_of(p, i, EDGELORA_OUTPUT) = span(
         in_file ? 0 : bytes, lasts ? 0 : i, lasts ? 2 * p->n : death);

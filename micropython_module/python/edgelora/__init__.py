@@ -270,7 +270,8 @@ class Model:
         self._rows = self.input_size
         if mode == "decode":  # the window's symbols, and the outputs of one
             at = int.from_bytes(self.buffer[28:32], "little")
-            self._rows = int.from_bytes(self.buffer[at : at + 2], "little")
+            height, width = struct.unpack_from("<2H", self.buffer, at)
+            self._rows = height * width
             self.output_size //= self._rows
         if labels is not None:  # replace the file's names; classes that an adapter adds follow them
             if len(labels) != self.output_size:

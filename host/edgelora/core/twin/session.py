@@ -102,7 +102,8 @@ class Session:
         self.output_size = self._lib.edgelora_output_size(self._model)
         if mode == "decode":  # the outputs of one row
             at = int.from_bytes(self._model[28:32], "little")
-            self.output_size //= int.from_bytes(self._model[at : at + 2], "little")
+            height, width = struct.unpack_from("<2H", self._model, at)
+            self.output_size //= height * width
         self.target_size = self._lib.edgelora_target_size(self._model)
         self.feature_size = native.feature_size(self._arena)
         self.class_size = native.class_size(self._arena)
