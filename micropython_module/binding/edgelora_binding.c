@@ -224,6 +224,12 @@ static mp_obj_t core_reset(mp_obj_t arena) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(core_reset_obj, core_reset);
 
+// core_back(arena, count) -> how many symbols the window has without the last `count`
+static mp_obj_t core_back(mp_obj_t arena, mp_obj_t count) {
+    return result(edgelora_back(session(arena), (uint32_t)in_range(count, 65535)));
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(core_back_obj, core_back);
+
 // core_forward_range(arena, x, from, to): ops [from, to) of an inference
 static mp_obj_t core_forward_range(size_t n_args, const mp_obj_t *args) {
     edgelora_session_t *s = computing(args[0]);
@@ -742,6 +748,7 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(core_draw_obj, 4, 4, core_draw);
     X(MP_QSTR_next, core_next_obj) \
     X(MP_QSTR_choose, core_choose_obj) \
     X(MP_QSTR_reset, core_reset_obj) \
+    X(MP_QSTR_back, core_back_obj) \
     X(MP_QSTR_forward_range, core_forward_range_obj) \
     X(MP_QSTR_backward_range, core_backward_range_obj) \
     X(MP_QSTR_feature_size, core_feature_size_obj) \

@@ -533,6 +533,10 @@ int32_t edgelora_next(edgelora_session_t *s, uint32_t id);
 // draws (SPEC.md: sampling). temperature: in 1/256, 1..65535.
 int32_t edgelora_choose(edgelora_session_t *s, uint32_t temperature, uint32_t seed, uint32_t place);
 
+// Takes back the last `count` ids of the window, or all if there are fewer; returns how many are
+// left. The next id is computed as if they had not come.
+int32_t edgelora_back(edgelora_session_t *s, uint32_t count);
+
 // Like edgelora_infer, for a sample x, s8 [frames, input]: resets the stream, runs all frames and
 // returns the class of the last one.
 int32_t edgelora_infer_sample(edgelora_session_t *s, const int8_t *x);

@@ -788,6 +788,11 @@ def test_decoding_equals_inference_of_the_window(seed: int) -> None:
                 assert best == expected.argmax()
             with pytest.raises(TwinError, match="window is full"):
                 decoding.next(0)
+            kept = decoding.back(int(rng.integers(1, rows + 3)))
+            for row in range(kept, rows):
+                decoding.next(int(ids[row]))
+            np.testing.assert_array_equal(decoding.logits, expected)
+            assert decoding.back(rows + 1) == 0
         decoding.reset()
         with pytest.raises(TwinError, match="one row at a time"):
             decoding.choose(1, 0, 0)  # after nothing
@@ -806,8 +811,9 @@ def test_decoding_equals_inference_of_the_window(seed: int) -> None:
     for row, symbol in enumerate(ids):
         merged.next(int(symbol))
         np.testing.assert_array_equal(merged.logits, whole.logits.reshape(rows, symbols)[row])
-    with pytest.raises(TwinError, match="one row at a time"):
-        whole.next(0)
+    for refused in (lambda: whole.next(0), lambda: whole.back(1)):
+        with pytest.raises(TwinError, match="one row at a time"):
+            refused()
 
 
 @pytest.mark.parametrize("seed", fresh_seeds(4))

@@ -171,6 +171,17 @@ int32_t edgelora_choose(
     return edgelora_leave(s, (int32_t)id);
 }
 
+int32_t edgelora_back(edgelora_session_t *s, uint32_t count) {
+    if (!EDGELORA_ATTENTION || !s->decodes) {
+        return EDGELORA_ERR_DECODE;
+    }
+    if (!edgelora_enter(s)) {
+        return EDGELORA_ERR_BUSY;
+    }
+    s->pending -= count < s->pending ? count : s->pending;
+    return edgelora_leave(s, (int32_t)s->pending);
+}
+
 EDGELORA_RAM int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x) {
     if (s->decodes) {
         return EDGELORA_ERR_DECODE;

@@ -399,10 +399,18 @@ class Model:
             raise ValueError("temperature must be from 1/256 to 255")
         return _core.choose(self.arena, scaled, seed, self._place)
 
+    def back(self, count: int = 1) -> None:
+        """Takes back the last `count` symbols of `next`, or all that the window has. The next one is computed as if
+        they had not come; `probabilities` are those of the last one until then.
+        """
+        left = _core.back(self.arena, count)
+        self._place -= self._taken - left
+        self._taken = left
+
     def suggest(self, count: int = 3) -> list[tuple[int, int]]:
         """The `count` likeliest symbols after the last one, with their probabilities in 1/32768, likeliest first."""
         found = self.probabilities()
-        likely = sorted(range(len(found)), key=lambda symbol: -found[symbol])
+        likely = sorted(range(len(found)), key=lambda symbol: symbol - (found[symbol] << 10))  # of equals the first
         return [(symbol, found[symbol]) for symbol in likely[:count]]
 
     def reset(self) -> None:

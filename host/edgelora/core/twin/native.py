@@ -168,6 +168,10 @@ def choose(arena: Buffer, temperature: Any, seed: Any, place: Any) -> int:
     return check(library().edgelora_choose(s, C.c_uint32(_in_range(temperature, 65535)), _u32(seed), _u32(place)))
 
 
+def back(arena: Buffer, count: Any) -> int:
+    return check(library().edgelora_back(_session(arena)[0], C.c_uint32(_in_range(count, 65535))))
+
+
 def reset(arena: Buffer) -> None:
     check(library().edgelora_reset(_session(arena)[0]))
 

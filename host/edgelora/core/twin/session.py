@@ -126,6 +126,10 @@ class Session:
         """Draws a symbol to follow the last one, number `place` of the seed's draws; temperature: 1/256 to 255."""
         return native.choose(self._arena, round(256 * temperature), seed, place)
 
+    def back(self, count: int) -> int:
+        """Takes back the last `count` symbols of `next`; returns how many the window still has."""
+        return native.back(self._arena, count)
+
     def reset(self) -> None:
         """Starts a new stream with the next input."""
         native.reset(self._arena)
