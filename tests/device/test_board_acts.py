@@ -105,7 +105,7 @@ def test_a_truncated_answer_is_not_said_to_resume(tmp_path: Path) -> None:
 
 
 def test_a_keyboard_is_described_as_usb_has_it(tmp_path: Path) -> None:
-    told, pressed, refused = (json.loads(line) for line in run(tmp_path, "keyboard()"))
+    told, pressed, written, refused = (json.loads(line) for line in run(tmp_path, "keyboard()"))
     config, hid, report, idle, other = told
     assert config[2] | config[3] << 8 == len(config) == 75 + 25 and config[4] == 3
     interface, descriptor, endpoint = config[75:84], config[84:93], config[93:]
@@ -113,6 +113,8 @@ def test_a_keyboard_is_described_as_usb_has_it(tmp_path: Path) -> None:
     assert hid[7] == len(report) and report[-1] == 0xC0 and idle is True and other is False
     reports = [one for one in pressed if isinstance(one, list)]
     assert reports == [[0x83, [0, 0, 5, 0, 0, 0, 0, 0]], [0x83, [0] * 8]]
+    keys = [report[:3] for _, report in written]
+    assert keys[::2] == [[0, 0, 4], [2, 0, 5], [0, 0, 42], [2, 0, 56]] and keys[1::2] == [[0, 0, 0]] * 4
     assert "F13" in refused and set(KEYS[36:]) == set(refused.partition("one of ")[2].split(", "))
 
 

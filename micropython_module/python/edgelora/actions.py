@@ -126,7 +126,7 @@ class Press(Action):
     key: str
 
     def __init__(self, key: str) -> None:
-        from ._keyboard import Keyboard
+        from .keyboard import Keyboard
 
         self.key = key
         self._keyboard = Keyboard.shared()

@@ -185,6 +185,9 @@ def keyboard():
     told.clear()
     actions.run(Steps(["a"] + ["c"] * 20, ["a", "c"]), {"a": press[:1]})
     print(json.dumps(told))
+    told.clear()
+    actions.Press("b")._keyboard.write("aB\b\x07?")
+    print(json.dumps(told))
     try:
         actions.Press("F13")
     except ValueError as error:

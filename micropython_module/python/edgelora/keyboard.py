@@ -1,7 +1,9 @@
-# A USB keyboard beside the board's own port. SPDX-License-Identifier: MIT
-#
-# Adds an interface of USB's keyboard class after the firmware's own interfaces. Reports follow the boot protocol: eight
-# bytes, of which the third is a key.
+# SPDX-License-Identifier: MIT
+"""A USB keyboard beside the board's own port: an interface of USB's keyboard class after the firmware's own.
+
+Reports follow the boot protocol: eight bytes, of which the first has modifiers and the third is a key. Needs
+machine.USBDevice: RP2 boards, ESP32-S2 and S3.
+"""
 
 import time
 
@@ -11,21 +13,26 @@ _REPORT = (
 )
 NAMES = {"enter": 40, "escape": 41, "backspace": 42, "tab": 43, "space": 44, "up": 82, "down": 81, "left": 80}
 NAMES.update({"right": 79, "home": 74, "end": 77, "pageup": 75, "pagedown": 78})
+_PLAIN = "abcdefghijklmnopqrstuvwxyz1234567890\n\0\b\t -=[]\\\0;'`,./"  # by number from _FIRST on, on a US keyboard
+_SHIFTED = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ!@#$%^&*()\0\0\0\0\0_+{}|\0:"~<>?'
+_FIRST, _SHIFT = 4, 0x200
 _HELD_MS = 30
-_RELEASE_TRIES, _RETRY_MS = 20, 5  # a report takes up to 10 ms, if the computer listens
+_TRIES, _RETRY_MS = 20, 5  # a report takes up to 10 ms, if the computer listens
 
 
 class Keyboard:
+    """The board as a keyboard. Keys are those of a US layout. ValueError without machine.USBDevice."""
+
     _one = None
 
     @classmethod
-    def shared(cls):
+    def shared(cls) -> "Keyboard":
         """The board's keyboard, created on first use: the board's port then reconnects to the computer."""
         if cls._one is None:
             cls._one = cls()
         return cls._one
 
-    def __init__(self):
+    def __init__(self) -> None:
         try:
             from machine import USBDevice
         except ImportError:
@@ -56,29 +63,29 @@ class Keyboard:
         return kind == 0x20 and (self._report if what == 1 else what in (10, 11))
 
     @staticmethod
-    def code(key):
-        """USB's number of a key; ValueError for an unknown key."""
-        if len(key) == 1 and "a" <= key <= "z":
-            return ord(key) - 93
-        if len(key) == 1 and "0" <= key <= "9":
-            return 30 + (ord(key) - 49) % 10
+    def code(key: str) -> int:
+        """USB's number of a character's key or of one of `NAMES`, with Shift in bit 9; ValueError for others."""
+        for keys, shift in ((_PLAIN, 0), (_SHIFTED, _SHIFT)):
+            if len(key) == 1 and key > "\0" and key in keys:
+                return _FIRST + keys.index(key) | shift
         if key in NAMES:
             return NAMES[key]
-        raise ValueError("no key %s: give a letter, a digit, or one of %s" % (key, ", ".join(sorted(NAMES))))
+        raise ValueError("no key %s: give a character, or one of %s" % (key, ", ".join(sorted(NAMES))))
 
-    def press(self, code):
+    def press(self, code: int) -> None:
+        """Presses a key; `step` releases it later, `release` at once."""
         self._send(code)
         self._due = time.ticks_add(time.ticks_ms(), _HELD_MS)
 
-    def step(self):
+    def step(self) -> None:
         """Releases a key `_HELD_MS` after it was pressed."""
         due = self._due is not None and time.ticks_diff(time.ticks_ms(), self._due) >= 0
         if due and self._send(0):
             self._due = None
 
-    def release(self):
+    def release(self) -> None:
         """Releases a key now, as soon as the previous report is sent."""
-        for _ in range(_RELEASE_TRIES):
+        for _ in range(_TRIES):
             if self._due is None:
                 return
             if self._send(0):
@@ -86,8 +93,19 @@ class Keyboard:
             else:
                 time.sleep_ms(_RETRY_MS)
 
+    def write(self, text: str) -> None:
+        """Types a text, one key after the other; "\\b" is the backspace. Characters without a key are left out."""
+        for character in text:
+            if character > "\0" and character in _PLAIN + _SHIFTED:
+                for _ in range(_TRIES):
+                    if self._send(self.code(character)):
+                        break
+                    time.sleep_ms(_RETRY_MS)
+                self._due = 0
+                self.release()
+
     def _send(self, code):
-        self._report[2] = code
+        self._report[0], self._report[2] = code >> 8, code & 255
         try:
             return self._usb.submit_xfer(self._end, self._report)
         except OSError:  # no computer reads, or the previous report is still under way
