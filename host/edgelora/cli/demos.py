@@ -17,6 +17,7 @@ from edgelora.learn.training.monitor import Phases
 from edgelora.learn.training.recipe import Recipe
 from edgelora.model.datasets.har import HAR_SUBJECTS
 from edgelora.model.datasets.keywords import VOICES
+from edgelora.model.datasets.text import AUTHORS, TRAIN_CHARACTERS
 
 from .arguments import add_board, add_port, show, whole
 from .command_line import Add
@@ -72,6 +73,19 @@ def add_commands(add: Add) -> None:
     p.add_argument("-o", "--output", type=Path, default=Path("out/keywords"), help="output folder (%(default)s)")
     add_recipe(p, KEYWORDS_RECIPE)
     add_port(p)
+    p = add("keyboard", cmd_demo_keyboard)
+    add_board(p, "virtual-pico", "a virtual board, or a real one (%(default)s)")
+    p.add_argument("--owner", default="ronald_reagan", choices=AUTHORS, help="whose text is typed (%(default)s)")
+    p.add_argument("--other", default="john_f_kennedy", choices=AUTHORS, help="who types in turn (%(default)s)")
+    p.add_argument(
+        "--characters",
+        type=whole(4096, TRAIN_CHARACTERS),
+        default=TRAIN_CHARACTERS,
+        metavar="N",
+        help="how many of the owner's first characters are typed (%(default)s)",
+    )
+    p.add_argument("-o", "--output", type=Path, default=Path("out/keyboard"), help="output folder (%(default)s)")
+    add_port(p)
     p = add("fleet", cmd_demo_fleet)
     p.add_argument("--boards", nargs="+", default=["unix", "unix"], metavar="BOARD", help="virtual boards (unix unix)")
     p.add_argument("--twins", type=whole(1, 1000), default=30, help="additional simulated boards (%(default)s)")
@@ -115,6 +129,38 @@ def cmd_demo_machine(args: argparse.Namespace) -> ExitCode:
     say(f"false alarms in {24 * report.days:.1f} hours: {report.alarms}")
     say(f"host twin identical: {'yes' if report.host_twin_identical else 'NO'}")
     say(f"a window: {report.window_us / 1000:.1f} ms; adapter and record {report.adapter_bytes} bytes")
+    say(f"report: {path}")
+    return code
+
+
+def cmd_demo_keyboard(args: argparse.Namespace) -> ExitCode:
+    """Suggests words while somebody types, and learns theirs.
+
+    A language model of characters goes on the board. An owner's text is typed over the link; the board learns between
+    keystrokes, and uses what it learned once that is better on text it held out. Then two owners type in turn.
+    """
+    from .demo_keyboard import demo_keyboard
+
+    port = args.port or (None if load_board(args.board).is_virtual else args.usual_port)
+    report, path = demo_keyboard(
+        args.board, args.owner, args.other, args.characters, args.output, port, quiet=args.json
+    )
+    code = exit_code(report.host_twin_identical, report.activated)
+    if args.json:
+        emit(report.as_json() | {"report": str(path)})
+        return code
+    before, after = report.before.own, report.after.own
+    float_lora, once = report.after.float_lora, report.repeated
+    say(f"bits a character {before['bits']:.3f} -> {after['bits']:.3f}  (float LoRA {float_lora['bits']:.3f})")
+    say(f"next character among three {before['three']:.1%} -> {after['three']:.1%}")
+    say(f"words completed after two letters {before['words']:.1%} -> {after['words']:.1%}")
+    say(
+        f"{once.characters} characters {once.times} times: {once.trained:.3f}; in use under the guard {once.in_use:.3f}"
+    )
+    say(f"host twin identical: {'yes' if report.host_twin_identical else 'NO'}")
+    say(f"adapter kept over a reset: {'yes' if report.kept_over_reset else 'NO'}")
+    say(f"arenas {report.arena_bytes} bytes, adapter {report.adapter_bytes} bytes, {report.heap_free} of heap left")
+    say(f"a key with suggestions {report.key_us / 1000:.1f} ms, a window {(report.train_step_us or 0) / 1000:.0f} ms")
     say(f"report: {path}")
     return code
 

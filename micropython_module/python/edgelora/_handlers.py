@@ -84,6 +84,7 @@ class Handlers:
         self._monitor = None  # the pipeline's monitor, if it watches a machine
         self._learned = []  # what the run has learned since the host last asked: (loss, microseconds)
         self._fleet = None  # `FleetHandlers`, after the first request about a fleet
+        self._words = None  # `WordsHandlers`, after the first request about a text
         self.by_op = {
             0x20: self._model,
             0x21: self._begin,
@@ -115,11 +116,14 @@ class Handlers:
             0x3B: lambda size: self._fleet_handlers().say(size),
             0x3C: lambda size: self._fleet_handlers().data(size),
             0x3D: lambda size: self._sensor_handlers().watch(size),
+            0x3E: lambda size: self._words_handlers().say(size),
         }
 
     def pause(self):
         """Closes an unfinished update, which flash keeps, and the store, which programs may change meanwhile."""
         self._store = None
+        if self._words:
+            self._words.drop()  # it writes to that store
         if self._update:
             self._update.close()
             self._update = None
@@ -140,6 +144,8 @@ class Handlers:
         self._drop_cache()
         if self._fleet:
             self._fleet.drop()
+        if self._words:
+            self._words.drop()
         self.model = self._scheduler = self._window = self._store = self._pipeline = self._monitor = None
         self.trained = 0
         gc.collect()
@@ -457,6 +463,13 @@ class Handlers:
 
             self._sensor = SensorHandlers(self._agent, self)
         return self._sensor
+
+    def _words_handlers(self):
+        if self._words is None:
+            from edgelora._words_handlers import WordsHandlers  # into the lowest gaps, below two large arenas
+
+            self._words = WordsHandlers(self._agent, self)
+        return self._words
 
     def watching(self):
         """Returns the pipeline that processes the sensor's samples; None if there is none."""

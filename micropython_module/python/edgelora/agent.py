@@ -63,7 +63,7 @@ _LARGE = (0x20, 0x34)  # ops that open a model, now or at the end of an update
 _QUICK = (_PUT_DATA, _GET_DATA)  # answered without a _WORKING frame first
 
 # Types of a request's fields, where these are not null; `_ELEMENTS` has those of the elements of lists.
-_FIELDS = {str: ("path", "place", "name", "to", "do", "what", "mode", "source", "sha256")}
+_FIELDS = {str: ("path", "place", "name", "to", "do", "what", "mode", "source", "sha256", "text")}
 _FIELDS[list] = ("paths", "names", "ops", "vote", "pins", "scales", "buttons")
 _FIELDS[int] = ("session", "size", "skip", "count", "seed", "n", "ms", "learning_rate", "sleep_ms", "cache")
 _SECRET = "fleet.key"  # a path with a part that begins so is never read, written or removed over the link

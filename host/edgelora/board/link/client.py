@@ -44,6 +44,7 @@ from .replies import (
     TrainReply,
     UpdateState,
     WatchReply,
+    WordsReply,
     all_understood,
 )
 
@@ -502,6 +503,28 @@ class Link(Channel):
     def run_suspend(self) -> RunReply:
         """Finishes the current micro-batch and commits; `run_start` with `resume` continues, also after a reset."""
         return RunReply(**self._control(Op.RUN_SUSPEND))
+
+    # --- a text that is typed
+
+    def words_open(self, path: str, name: str, **settings: Any) -> WordsReply:
+        """Opens the device's `Words` of a base on the board, with the adapter `name` of its store.
+
+        settings: ranks, recompute, mode, learning_rate, seed, times, as for `Words`. The model that was open is closed.
+        """
+        listed = {key: list(value) if isinstance(value, bytes) else value for key, value in settings.items()}
+        return WordsReply(**self._control(Op.WORDS, do="open", path=path, name=name, **listed))
+
+    def words_type(self, text: str, suggest: int = 0, complete: int = 0) -> WordsReply:
+        """Types text, then asks for so many next characters, and for the rest of a word of at most so many letters."""
+        return WordsReply(**self._control(Op.WORDS, do="type", text=text, suggest=suggest, complete=complete))
+
+    def words_go(self, ms: int) -> WordsReply:
+        """Lets the board learn for about that long, or until nothing is left to learn."""
+        return WordsReply(**self._control(Op.WORDS, do="go", ms=ms))
+
+    def words_use(self, name: str) -> WordsReply:
+        """Changes the person: another adapter of the store, or a new one."""
+        return WordsReply(**self._control(Op.WORDS, do="use", name=name))
 
     # --- a fleet
 

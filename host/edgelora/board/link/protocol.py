@@ -59,6 +59,7 @@ class Op(IntEnum):
     FLEET = 0x3B
     FLEET_DATA = 0x3C
     WATCH = 0x3D
+    WORDS = 0x3E
 
 
 class Status(IntEnum):

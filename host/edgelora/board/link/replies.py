@@ -8,7 +8,7 @@ import json
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -286,6 +286,33 @@ class Decision:
     outputs: np.ndarray
     score: int = 0
     probabilities: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class WordsReply:
+    """The state of a text on a board: see the device's `Words`.
+
+    arena: bytes of both models; crc: of the adapter in use, None for the base alone. suggested: characters with their
+    probabilities in 1/32768; completed: the rest of the word; us: what typing, or changing the person, took. losses:
+    of windows learned meanwhile, 1/4096 nat, and times_us.
+    """
+
+    name: str
+    busy: bool
+    learned: int
+    skipped: int
+    judged: list[int] | None
+    kept: int
+    undone: int
+    arena: int
+    free: int
+    crc: int | None
+    taken: int = 0
+    suggested: list[list[Any]] = field(default_factory=list)
+    completed: str = ""
+    us: int = 0
+    losses: list[int] = field(default_factory=list)
+    times_us: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

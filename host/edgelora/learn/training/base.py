@@ -225,9 +225,10 @@ def pretrained_encoder(subject: int, seed: int, progress: Progress = no_progress
     return pretrained(name, load, seed, progress, cache, partial(pretraining.pretrain, network="encoder"))
 
 
-def pretrained_language(seed: int, progress: Progress = no_progress, cache: Path = CACHE) -> FloatNet:
-    """The language model pretrained on everyone before `text.AUTHORS`, from the cache if it is there."""
-    return pretrained("text", lambda: text.load_base_text()[0], seed, progress, cache, pretraining.pretrain_language)
+def pretrained_language(seed: int, progress: Progress = no_progress, cache: Path = CACHE, since: int = 0) -> FloatNet:
+    """The language model pretrained on everyone before `text.AUTHORS`, from a first year on, or from the cache."""
+    name = f"text-{since}" if since else "text"
+    return pretrained(name, lambda: text.load_base_text(since)[0], seed, progress, cache, pretraining.pretrain_language)
 
 
 def pretrained(

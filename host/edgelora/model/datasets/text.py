@@ -61,17 +61,31 @@ def load_author(author: str) -> Parts:
     Windows x are [N, 1, WINDOW, 1], numbers of symbols; y [N, WINDOW] has the symbol behind each. Test windows
     overlap by half.
     """
-    if author not in (*AUTHORS, *CHOOSING):
-        raise InputError(f"author {author!r}: choose one of {', '.join((*AUTHORS, *CHOOSING))}")
-    ids = np.concatenate([ids for _, name, ids in _speeches() if name == author])
+    ids = _ids_of(author)
     train, test = np.split(ids[: TRAIN_CHARACTERS + TEST_CHARACTERS + 1], [TRAIN_CHARACTERS])
     train = np.append(train, test[:1])
     return Parts(windows(train, WINDOW), windows(test, WINDOW - COUNTED), f"later text of {author}")
 
 
-def load_base_text() -> tuple[Dataset, Dataset]:
-    """Windows of everyone before the authors, to pretrain on and to validate with; the latter overlap."""
-    earlier = [ids for year, _, ids in _speeches() if year < FIRST_LATER]
+def author_text(author: str) -> tuple[str, str]:
+    """What one of `AUTHORS` or `CHOOSING` wrote first, and what comes behind: the characters of `load_author`."""
+    ids = _ids_of(author)[: TRAIN_CHARACTERS + TEST_CHARACTERS]
+    plain = "".join(SYMBOLS[i] for i in ids)
+    return plain[:TRAIN_CHARACTERS], plain[TRAIN_CHARACTERS:]
+
+
+def _ids_of(author: str) -> Ids:
+    if author not in (*AUTHORS, *CHOOSING):
+        raise InputError(f"author {author!r}: choose one of {', '.join((*AUTHORS, *CHOOSING))}")
+    return np.concatenate([ids for _, name, ids in _speeches() if name == author])
+
+
+def load_base_text(since: int = 0) -> tuple[Dataset, Dataset]:
+    """Windows of everyone before the authors, to pretrain on and to validate with; the latter overlap.
+
+    since: the first year.
+    """
+    earlier = [ids for year, _, ids in _speeches() if since <= year < FIRST_LATER]
     kept = [i % VALIDATED == VALIDATED // 2 for i in range(len(earlier))]
     train, test = (
         np.concatenate([ids for ids, held in zip(earlier, kept, strict=True) if held is part]) for part in (False, True)

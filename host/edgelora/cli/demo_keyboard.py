@@ -1,0 +1,175 @@
+"""`edgelora demo keyboard`: a board suggests words, and learns its owner's from what is typed."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from edgelora.base import streams
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import WordsReply
+from edgelora.board.resetting import reset
+from edgelora.core.formats.files import write_atomic
+from edgelora.learn.report.words_page import Amount, Repeated, Switched, WordsReport, write_words_page
+from edgelora.learn.training import words
+from edgelora.learn.training.base import Base
+from edgelora.learn.training.words import (
+    MOST,
+    TwinWords,
+    Typing,
+    board_settings,
+    float_logits,
+    float_lora,
+    integer_logits,
+    key_by_key,
+    next_characters,
+    suggested,
+    type_on_board,
+)
+from edgelora.model.datasets.text import WINDOW, author_text
+from edgelora.model.floatnet.layers import FloatNet
+
+from . import console
+from .demo import set_up
+
+PARTS = (8, 4, 2, 1)  # measured after an eighth of the text, a quarter, half, all
+LITTLE, TIMES = 32, 16  # windows that are learned so many times
+SPOKEN = "we must see to it that the American peo"  # typed key by key
+PROMPTS = ("The American peo", "We will not fo", "My fellow cit", "the United Na", "and I am asking the Con")
+EXAMPLES = 8
+
+
+def demo_keyboard(
+    board: str, owner: str, other: str, characters: int, output: Path, port: str | None = None, quiet: bool = False
+) -> tuple[WordsReport, Path]:
+    """Lets a board learn an author's text as it is typed, then types with another's adapter. Returns report and page.
+
+    A virtual board is started, flashed through its drive, and unplugged at the end; a real one is found or named by
+    `port`. Everything is left in `output`.
+    """
+    here = set_up(board, output, port, quiet)
+    with console.step("read texts", quiet):
+        taught, later = author_text(owner)
+        taught = taught[: characters // WINDOW * WINDOW]
+        other_text = author_text(other)[0][: len(taught)]
+    with console.progress("pretrain on authors from 1900 to 1945, minutes the first time", quiet) as progress:
+        net, base = words.language_base(progress)
+    write_atomic(output / base.name, base.elm)
+    streams.note(f"base: {len(base.elm)} bytes, {base.base_id}", quiet)
+    with console.step(f"{other} types on the host twin", quiet):
+        theirs = TwinWords(base, other)
+        theirs.learn(other_text)
+    settings = board_settings(base, theirs.ranks)
+    twin = TwinWords(base, owner)
+    marks = sorted({len(taught) // part // WINDOW * WINDOW for part in PARTS} - {0})
+    with here.board(base) as at:
+        with Link.connect(at) as link:
+            path = next(path for path in base.paths if link.size(path) is not None)
+            opened = link.words_open(path, owner, **settings)
+            with console.progress(f"{owner} types on the board", quiet) as progress:
+                typing = type_on_board(link, opened, twin, taught, marks, progress)
+            keys, same = key_by_key(link, twin, SPOKEN)
+            typing.identical &= same
+        with console.step("reset", quiet):
+            reset(at)
+        with Link.connect(at) as link, console.step("two owners type in turn", quiet):
+            again = link.words_open(path, owner, **settings)
+            kept = _kept_over_reset(link, again, base, owner, twin)
+            switched, switch_us = _switch(link, base, owner, twin, theirs)
+    with console.step("measure on later text, beside float LoRA", quiet):
+        report = _report(board, owner, other, net, base, typing, taught, later, twin, kept, switched, keys, switch_us)
+    if twin.adapter:
+        write_atomic(output / "adapter.ela", twin.adapter)
+    write_atomic(output / "report.json", (json.dumps(report.as_json(), indent=1) + "\n").encode())
+    return report, write_words_page(report, output / "report.html")
+
+
+def _kept_over_reset(link: Link, opened: WordsReply, base: Base, owner: str, twin: TwinWords) -> bool:
+    """Whether a restarted board has the same adapter, and suggests the same as a twin that starts with it."""
+    fresh = TwinWords(base, owner, twin.adapter)
+    reply = link.words_type(PROMPTS[0], suggest=3, complete=MOST)
+    fresh.own.type(PROMPTS[0])
+    return opened.crc == twin.crc and words.agrees(fresh, reply)
+
+
+def _switch(link: Link, base: Base, owner: str, twin: TwinWords, theirs: TwinWords) -> tuple[list[Switched], float]:
+    """Types the same with each owner's adapter in turn. Returns what each suggests, and microseconds of a switch."""
+    found, times = [], []
+    other = theirs.own.name
+    if theirs.adapter:
+        link.store_put(other, theirs.adapter)
+    for prompt in PROMPTS:
+        rests = []
+        for name in (owner, other):
+            times.append(link.words_use(name).us)
+            rests.append(link.words_type(prompt, complete=MOST).completed)
+        found.append(Switched(prompt, *rests))
+    return found, float(np.median(times))
+
+
+def _report(
+    board: str,
+    owner: str,
+    other: str,
+    net: FloatNet,
+    base: Base,
+    typing: Typing,
+    taught: str,
+    later: str,
+    twin: TwinWords,
+    kept: bool,
+    switched: list[Switched],
+    keys: list[int],
+    switch_us: float,
+) -> WordsReport:
+    amounts, completed = [], []
+    for mark, adapter in sorted(typing.adapters.items()):
+        own = suggested(integer_logits(base, adapter), later)
+        lora = float_lora(net, taught[: mark + 1], twin.ranks) if mark else net
+        amounts.append(Amount(mark, own.as_json(), suggested(float_logits(lora), later).as_json()))
+        completed.append(own.completed)
+    end = typing.end
+    return WordsReport(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        board=board,
+        owner=owner,
+        other=other,
+        elm=base.name,
+        base_id=base.base_id,
+        activated=end.crc is not None and typing.identical,
+        host_twin_identical=typing.identical,
+        kept_over_reset=kept,
+        amounts=amounts,
+        examples=_examples(completed[0], completed[-1]),
+        switched=switched,
+        repeated=_repeated(base, taught, later, amounts[0].own["bits"]),
+        learned=end.learned,
+        kept=end.kept,
+        undone=end.undone,
+        adapter_bytes=len(twin.adapter or b""),
+        arena_bytes=end.arena,
+        heap_free=end.free,
+        train_step_us=typing.step_us,
+        key_us=float(np.median(keys)),
+        switch_us=switch_us,
+    )
+
+
+def _examples(before: list[tuple[str, str, str]], after: list[tuple[str, str, str]]) -> list[tuple[str, str, str, str]]:
+    """Words that only one of base and adapter completes, in the order of the text: gains and losses."""
+    pairs = [(*one, two[2]) for one, two in zip(before, after, strict=True)]
+    return [pair for pair in pairs if (pair[2] == pair[1]) != (pair[3] == pair[1])][:EXAMPLES]
+
+
+def _repeated(base: Base, taught: str, later: str, base_bits: float) -> Repeated:
+    """What becomes of little text that is learned many times, and what the guard does about it."""
+    little = taught[: LITTLE * WINDOW]
+    twin = TwinWords(base, "little", times=TIMES)
+    twin.learn(little)
+    trained, in_use = (
+        next_characters(integer_logits(base, adapter), later)[0] for adapter in (twin.in_training, twin.adapter)
+    )
+    return Repeated(len(little), TIMES, base_bits, trained, in_use, twin.own.kept, twin.own.undone)

@@ -1,0 +1,116 @@
+"""Suggestions that learn: what `Words` keeps, undoes and forgets, and what a reader sees after each key."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typed import drawn_text, language_base
+
+from edgelora.base.resources import ROOT
+from edgelora.board.sim.virtual_board import UNIX_BINARY
+from edgelora.core.twin import device
+from edgelora.learn.training.base import Base, opened
+from edgelora.learn.training.words import TwinWords, integer_logits, own, suggested
+from edgelora.model.datasets import text
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return language_base()[1]
+
+
+def likely(base: Base, adapter: bytes | None, typed: str) -> list[tuple[str, int]]:
+    """The next characters by inference of the whole window."""
+    x = np.zeros((1, text.WINDOW), np.uint8)
+    ids = text.encode(typed)
+    x[0, : len(ids)] = ids
+    logits = integer_logits(base, adapter)(x)[0, len(ids) - 1]
+    return [text.SYMBOLS[i] for i in np.argsort(-logits, kind="stable")[:3]]
+
+
+def test_words_of_an_owner_are_learned_and_kept(base: Base) -> None:
+    """What is in use suggests later text better than the base; a new `Words` of the same store begins with it."""
+    twin, later = TwinWords(base, "me"), drawn_text(6000, 3, 7)
+    twin.learn(drawn_text(64 * 300, 2, 7))
+    assert twin.own.kept >= 2 and twin.own.skipped == 0
+    assert twin.own.learned == 300 - 1 - 299 // own.HELD_OUT - 1  # the last character begins another window
+    before, after = (suggested(integer_logits(base, each), later) for each in (None, twin.adapter))
+    assert after.bits < before.bits - 0.05 and after.first > before.first
+    again = own.Words(base.elm, twin.store, "me")
+    assert bytes(again.adapter) == twin.adapter
+    again.forget()
+    assert again.adapter is None and twin.store.find("me") is None
+
+
+def test_what_does_not_help_is_undone(base: Base) -> None:
+    """Windows of drawn letters, learned many times, make held-out windows of words worse: the base stays in use."""
+    rng, words = np.random.default_rng(4), drawn_text(6400, 3, 0)
+    letters = ["".join(rng.choice(list("xyzwvkj "), 64)) for _ in range(64)]
+    typed = [words[64 * i : 64 * i + 64] if i % own.HELD_OUT == 0 else letters[i] for i in range(64)]
+    twin = TwinWords(base, "me", times=4)
+    twin.learn("".join(typed))
+    assert twin.own.undone and not twin.own.kept and twin.adapter is None
+    before, after, count = twin.own.judged
+    assert after > before and count <= own.MOST_HELD
+
+
+def test_keys_are_taken_and_taken_back(base: Base) -> None:
+    """Suggestions are those of the text that is left; a completion changes nothing."""
+    words, typed = TwinWords(base, "me").own, drawn_text(300, 5, 0)
+    assert words.suggest() == [] and words.complete() == ""
+    words.type(typed[:20] + "\x07é")
+    wanted = likely(base, None, typed[:20])
+    assert [character for character, _ in words.suggest()] == wanted
+    made = words.complete()
+    assert made.isalpha() or not made
+    assert [character for character, _ in words.suggest()] == wanted and words.complete() == made
+    words.type("xq\b\b")
+    assert [character for character, _ in words.suggest()] == wanted
+    words.suggest()
+    words.type("\b" * 100)
+    assert words.suggest() == []
+    words.type(typed)  # more than the window has
+    half = typed[-text.WINDOW // 2 :]
+    assert [character for character, _ in words.suggest()] == likely(base, None, half)
+
+
+def test_more_text_than_is_learned_is_skipped(base: Base) -> None:
+    words = TwinWords(base, "me").own
+    words.type(drawn_text(64 * 40 + 1, 1, 0))
+    assert words.skipped == 40 - own.MOST_WAITING and words.busy
+    words.use("you")
+    assert not words.busy and words.skipped == 0 and words.name == "you"
+
+
+def test_other_bases_are_refused(base: Base) -> None:
+    store = device.module("store").Store(device.Flash.of(1 << 14))
+    with pytest.raises(ValueError, match="language model of characters"):
+        own.Words(base.elm, store, "me", symbols="abc")
+    assert opened(base, None).output_size == text.WINDOW * len(text.SYMBOLS)
+
+
+def test_the_example_types_over_usb(base: Base, tmp_path: Path) -> None:
+    """Keys of the matrix reach the computer, a backspace and the word's rest, too; silence is used to learn."""
+    code = (ROOT / "examples" / "keyboard" / "main.py").read_text()
+    for was, now in (("/rom/text.elm", "text.elm"), ("Store(default_place())", 'Store("store")')):
+        assert was in code
+        code = code.replace(was, now)
+    (tmp_path / "main.py").write_text(code)
+    (tmp_path / "text.elm").write_bytes(base.elm)
+    plain = drawn_text(300, 5, 0).lower().replace("\n", " ")
+    twin = TwinWords(base, "me")
+    twin.own.type(plain + "bx\b")
+    rest = twin.own.complete() + " "
+    command = [UNIX_BINARY, Path(__file__).parent / "programs" / "keyboard_example.py", "main.py", "keys"]
+    (tmp_path / "keys").write_text(f"{plain}bx\b\t")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    *shown, said = done.stdout.splitlines()
+    reports, learned = json.loads(said)
+    codes = device.module("keyboard").Keyboard.code
+    assert [report for report in reports if report[1]] == [[0, codes(one)] for one in f"{plain}bx\b{rest}"]
+    assert f"b|{rest.strip()}" in shown and learned >= 3
