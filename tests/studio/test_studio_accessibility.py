@@ -13,7 +13,7 @@ from edgelora.base.resources import ROOT
 from edgelora.studio.samples import MOST_LABEL
 
 AXE = ROOT / ".build" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
-VIEWS = ("Boards", "Live", "Collect", "Learn", "Act", "Wake word", "Adapters", "Fleet", "Reports")
+VIEWS = ("Boards", "Live", "Collect", "Learn", "Act", "Wake word", "Words", "Adapters", "Fleet", "Reports")
 FOUND = """async () => (await axe.run()).violations
     .map((one) => `${one.id}: ${one.help}: ${one.nodes.map((node) => node.target + " " + node.html).join(" ; ")}`)"""
 

@@ -15,7 +15,7 @@ from edgelora.studio.board_status import condition
 from edgelora.studio.error_messages import OnlyBugs, is_bug
 from edgelora.studio.project import THEMES, Project
 
-from . import actions, adapters, boards, collect, fleet, learn, live, reports, wake, widgets
+from . import actions, adapters, boards, collect, fleet, learn, live, reports, wake, widgets, words
 from .streams import add_routes
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ VIEWS = (
     View("/learn", "Learn", "school", learn.page),
     View("/act", "Act", "bolt", actions.page),
     View("/wake", "Wake word", "record_voice_over", wake.page),
+    View("/words", "Words", "keyboard", words.page),
     View("/adapters", "Adapters", "layers", adapters.page),
     View("/fleet", "Fleet", "hub", fleet.page),
     View("/reports", "Reports", "insights", reports.page),

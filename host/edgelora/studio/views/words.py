@@ -1,0 +1,100 @@
+"""The view Words: a language model, a text that teaches it, and suggestions before and after."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from nicegui import ui
+
+from edgelora.studio.project import Project
+from edgelora.studio.words import LEAST_TEXT, Learned, ProjectWords, Suggestion
+
+from . import widgets
+from .charts import table
+
+HEAD = ("", "rest of the word", "next characters")
+
+
+def page(project: Project) -> None:
+    """Builds the view."""
+    widgets.title("Words", "Type, and see what a keyboard suggests before and after it learned your text.", project)
+    words = project.of(ProjectWords)
+    with ui.element("div").classes("stack"):
+        _model(words)
+        _text(words)
+        _typing(words)
+
+
+def _model(words: ProjectWords) -> None:
+    def draw() -> None:
+        if words.base:
+            ui.label(f"{words.base.name}: {len(words.base.elm) // 1024} KB")
+        else:
+            ui.label("None yet: drop a language model of characters, such as out/keyboard/text.elm of the demo.")
+
+    async def give(name: str, content: bytes) -> None:
+        await asyncio.to_thread(words.give, name, content)
+
+    with ui.element("section").classes("card stack").props('aria-label="Model"'):
+        widgets.heading("Model")
+        widgets.follow(lambda: words.version, draw)
+        widgets.drop("Drop a language model (.elm), or choose it", ".elm", give)
+
+
+def _text(words: ProjectWords) -> None:
+    with ui.element("section").classes("card stack").props('aria-label="Your text"'):
+        widgets.heading("Your text")
+        ui.label(f"At least {LEAST_TEXT:,} characters. Only what is learned is kept, not the text.").classes("quiet")
+        text = ui.textarea(label="Text to learn").props("outlined autogrow input-style='max-height: 12rem'")
+        text.classes("whole")
+
+        def draw() -> None:
+            if words.base and (words.job is None or words.job.ended):
+                with ui.element("div").classes("row-line"):
+                    act = widgets.reporting(lambda: words.learn(text.value or "") and None)
+                    widgets.button("Learn", act, icon="school", main=True)
+                    if words.adapter:
+                        widgets.button("Forget", widgets.reporting(words.forget), icon="delete")
+
+        widgets.follow(lambda: (words.version, _state(words)), draw)
+        widgets.job_card(lambda: words.job)
+        widgets.follow(lambda: (words.version, _state(words)), partial(_result, words))
+
+
+def _state(words: ProjectWords) -> str | None:
+    return words.job.state if words.job else None
+
+
+def _result(words: ProjectWords) -> None:
+    learned = words.job.result if words.job and words.job.state == "done" else None
+    if isinstance(learned, Learned):
+        if learned.kept:
+            ui.label(f"Better on held-out text {learned.kept} times, learned from {learned.windows} windows.")
+        else:
+            ui.label("Not better on held-out text, so the base suggests: give more text.")
+
+
+def _typing(words: ProjectWords) -> None:
+    with ui.element("section").classes("card stack").props('aria-label="Typing"'):
+        widgets.heading("Typing")
+        typed = ui.input(label="Type here").props("outlined autocomplete=off").classes("whole")
+
+        def draw() -> None:
+            if words.base and typed.value:
+                before, after = words.suggest(typed.value)
+                rows = [("before", *_cells(typed.value, before))]
+                rows += [("after", *_cells(typed.value, after))] if after else []
+                table("Suggestions", HEAD, rows)
+
+        widgets.follow(lambda: (words.version, typed.value), draw)
+
+
+def _cells(typed: str, found: Suggestion) -> tuple[str, str]:
+    word = typed.rsplit(" ", 1)[-1]
+    likely = ", ".join(f"{_shown(character)} {share:.0%}" for character, share in found.characters)
+    return f"{word}|{found.rest}", likely
+
+
+def _shown(character: str) -> str:
+    return {" ": "space", "\n": "new line"}.get(character, character)

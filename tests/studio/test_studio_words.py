@@ -1,0 +1,56 @@
+"""The view Words in Chromium: a language model, a text that teaches it, and suggestions before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import WAIT_MS, Studio
+from playwright.sync_api import Page
+from typed import drawn_text, language_base
+
+from edgelora.base.errors import EdgeloraError
+from edgelora.studio.project import Project
+from edgelora.studio.words import ProjectWords
+
+
+def test_other_models_and_little_text_are_refused(tmp_path: Path) -> None:
+    words, base = Project(tmp_path / "project").of(ProjectWords), language_base()[1]
+    with pytest.raises(EdgeloraError, match="no language model"):
+        words.learn(drawn_text(9000, 1, 7))
+    for content in (b"no model", base.elm[:-4]):
+        with pytest.raises((EdgeloraError, ValueError)):
+            words.give("text.elm", content)
+    words.give("../text.elm", base.elm)
+    with pytest.raises(EdgeloraError, match="characters: give"):
+        words.learn("too short")
+    assert [path.name for path in words.folder.iterdir()] == ["text.elm"]
+    before, after = words.suggest("Baco")
+    assert after is None and len(before.characters) == 3
+
+
+def test_suggestions_before_and_after(
+    studios: Callable[[str], Studio], pages: Callable[[Studio], Page], tmp_path: Path
+) -> None:
+    studio = studios("project")
+    page = pages(studio)
+    page.set_viewport_size({"width": 360, "height": 800})
+    page.get_by_role("link", name="Words", exact=True).click()
+    (tmp_path / "text.elm").write_bytes(language_base()[1].elm)
+    page.get_by_role("region", name="Model").locator("input[type=file]").first.set_input_files(tmp_path / "text.elm")
+    page.get_by_text("text.elm: 10 KB").wait_for(timeout=WAIT_MS)
+    page.get_by_label("Type here").fill("Baco")
+    table = page.get_by_role("table", name="Suggestions")
+    table.get_by_role("rowheader", name="before").wait_for(timeout=WAIT_MS)
+    assert "Baco|" in table.inner_text() and "after" not in table.inner_text()
+    page.get_by_label("Text to learn").fill(drawn_text(16384, 2, 7))
+    page.get_by_role("button", name="Learn", exact=True).click()
+    page.get_by_text("Better on held-out text").wait_for(timeout=2 * WAIT_MS)
+    table.get_by_role("rowheader", name="after").wait_for(timeout=WAIT_MS)
+    mine = studio.folder / "words"
+    assert sorted(path.name for path in mine.iterdir()) == ["mine.ela", "text.elm"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.get_by_role("button", name="Forget").click()
+    page.wait_for_function("!document.body.innerText.includes('after\\t')")
+    assert not (mine / "mine.ela").exists()
