@@ -71,7 +71,7 @@ while True:
     key = next_key()
     if key is None:
         if words.busy and time.ticks_diff(time.ticks_ms(), last) > QUIET_MS:
-            words.step()  # half a second; keys that go down meanwhile are noted
+            words.step()  # takes a while; keys that go down meanwhile are noted
         else:
             time.sleep_ms(1)
         continue

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from documents import blocks
 from typed import drawn_text, language_base
 
 from edgelora.base.resources import ROOT
@@ -93,14 +94,31 @@ def test_other_bases_are_refused(base: Base) -> None:
     assert opened(base, None).output_size == text.WINDOW * len(text.SYMBOLS)
 
 
-def test_the_example_types_over_usb(base: Base, tmp_path: Path) -> None:
-    """Keys of the matrix reach the computer, a backspace and the word's rest, too; silence is used to learn."""
-    code = (ROOT / "examples" / "keyboard" / "main.py").read_text()
+def on_desktop(folder: Path, code: str, base: Base) -> str:
+    """A program with the base and the store in this folder."""
+    (folder / "text.elm").write_bytes(base.elm)
     for was, now in (("/rom/text.elm", "text.elm"), ("Store(default_place())", 'Store("store")')):
         assert was in code
         code = code.replace(was, now)
-    (tmp_path / "main.py").write_text(code)
-    (tmp_path / "text.elm").write_bytes(base.elm)
+    return code
+
+
+def test_the_guides_program(base: Base, tmp_path: Path) -> None:
+    [code] = blocks("docs/guides/your-words.md", "python", "tested: words")
+    (tmp_path / "main.py").write_text(on_desktop(tmp_path, code, base))
+    done = subprocess.run(
+        [UNIX_BINARY, "main.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+    suggested, rest = done.stdout.splitlines()
+    twin = TwinWords(base, "me")
+    twin.own.type("the American peo")
+    assert suggested == str(twin.own.suggest()) and rest == twin.own.complete()
+
+
+def test_the_example_types_over_usb(base: Base, tmp_path: Path) -> None:
+    """Keys of the matrix reach the computer, a backspace and the word's rest, too; silence is used to learn."""
+    code = (ROOT / "examples" / "keyboard" / "main.py").read_text()
+    (tmp_path / "main.py").write_text(on_desktop(tmp_path, code, base))
     plain = drawn_text(300, 5, 0).lower().replace("\n", " ")
     twin = TwinWords(base, "me")
     twin.own.type(plain + "bx\b")
