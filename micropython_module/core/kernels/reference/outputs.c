@@ -1,7 +1,8 @@
 // Common to all kinds: masks, and scaling of errors by the output's multipliers.
 // SPDX-License-Identifier: MIT
 
-#include "kernels/reference/norm.h"
+#include "kernels/norm.h"
+#include "kernels/reference/reference.h"
 
 uint32_t edgelora_reference_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward) {
     if (g->op->kind == EDGELORA_ATTEND) {

@@ -4,7 +4,7 @@
 #ifndef EDGELORA_SIMD_NORM_H
 #define EDGELORA_SIMD_NORM_H
 
-#include "kernels/reference/norm.h"
+#include "kernels/norm.h"
 
 // Room for a row, padded to whole vectors, all s32.
 typedef struct {

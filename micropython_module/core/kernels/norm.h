@@ -1,11 +1,12 @@
-// What layer norm keeps of a row for its backward pass.
+// What normalizes a row, of all kernels (SPEC.md: norm).
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_NORM_H
 #define EDGELORA_NORM_H
 
-#include "kernels/reference/reference.h"
+#include "kernels/operands.h"
 
+// What layer norm keeps of a row for its backward pass.
 typedef struct {
     int32_t sum;  // of a centred norm, else 0
     uint32_t root; // 2^31 over the square root of the row's N * 2^k (SPEC.md: r)
