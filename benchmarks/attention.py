@@ -71,7 +71,8 @@ FIGURES = ("float_base", "int8_base", "float_lora", *INTEGERS)
 
 @dataclass(frozen=True)
 class Task:
-    """What learns, with settings that were chosen on `choosing`: the integers' and float LoRA's rates.
+    """What learns, with settings that were chosen on `choosing`: the integers' ranks and rates by mode,
+    and float LoRA's rate; its rank is that of a trained A.
 
     data: somebody's windows that teach and test; pretrained, calibration: a base without them, and its windows; room:
     of the logits' range.
@@ -80,6 +81,7 @@ class Task:
     people: tuple[str, ...]
     choosing: tuple[str, ...]
     recipe: Recipe
+    ranks: dict[str, int]
     rates: dict[str, int]
     float_rate: float
     data: Callable[[str], tuple[Dataset, Dataset]]
@@ -190,7 +192,8 @@ TASKS = {
     "lm": Task(
         text.AUTHORS,
         text.CHOOSING,
-        Recipe(rank=4, epochs=2, micro_batch=4, momentum=3),
+        Recipe(epochs=2, micro_batch=4, momentum=3),
+        {"trainable_a": 4, "frozen_a": 8},
         {"trainable_a": 6000, "frozen_a": 9000},
         0.01,
         _text,
@@ -203,7 +206,8 @@ TASKS = {
     "encoder": Task(
         tuple(map(str, HAR_SUBJECTS)),
         tuple(str(subject) for subject in HAR_PEOPLE if subject not in HAR_SUBJECTS),
-        Recipe(rank=8, epochs=18),
+        Recipe(epochs=18),
+        {"trainable_a": 8, "frozen_a": 8},
         {"trainable_a": 7000, "frozen_a": 6000},
         0.014,
         _motion,
@@ -239,14 +243,14 @@ def learned(name: str, who: str, seed: int) -> Learned:
     elm, samples, test = pack_model(model), samples_of(model, taught), samples_of(model, later)
     found = {}
     for mode in MODES:
-        recipe = replace(task.recipe, mode=mode, learning_rate=task.rates[mode], seed=seed)
+        recipe = replace(task.recipe, rank=task.ranks[mode], mode=mode, learning_rate=task.rates[mode], seed=seed)
         settings = recipe.resolved(elm, len(samples))
         learner = TwinLearner(elm, settings.session)
         base = score(learner, model, test)
         learner.begin(seed)
         learner.use(train(learner, samples, settings).adapter)
         found[mode] = score(learner, model, test)
-    epochs, rank, glance = task.recipe.epochs, task.recipe.rank, Dataset(later.x[:1], later.y[:1])
+    epochs, rank, glance = task.recipe.epochs, task.ranks["trainable_a"], Dataset(later.x[:1], later.y[:1])
     lora = train_float_lora(net, taught, glance, rank, epochs=epochs, seed=seed, lr=task.float_rate)
     adapted = task.scores(merged(net, lora.adapters, ALPHA), later)
     figures = (task.scores(net, later), base, adapted, found["trainable_a"], found["frozen_a"])
@@ -295,10 +299,14 @@ def _learning() -> Learning:
 
 def _settings(name: str) -> dict[str, Any]:
     task = TASKS[name]
-    of_recipe = {
-        key: getattr(task.recipe, key) for key in ("rank", "epochs", "micro_batch", "momentum_shift", "placement")
+    of_recipe = {key: getattr(task.recipe, key) for key in ("epochs", "micro_batch", "momentum_shift", "placement")}
+    return {
+        **of_recipe,
+        "rank": task.ranks,
+        "learning_rate": task.rates,
+        "float_lora_rate": task.float_rate,
+        "float_lora_alpha": ALPHA,
     }
-    return {**of_recipe, "learning_rate": task.rates, "float_lora_rate": task.float_rate, "float_lora_alpha": ALPHA}
 
 
 def _kept(name: str, who: str, seed: int) -> Learned:
