@@ -71,14 +71,15 @@ class Stalls:
 
 @dataclass(frozen=True)
 class Flash:
-    """A base and the program in flash. layers: none if the base is in RAM; miss_cycles: of a word; cold: the cache is
-    empty before a pass, which otherwise the same pass has filled.
+    """The program in flash, and a base if `has_base`. miss_cycles: of a word; cold: the cache is empty before a pass,
+    which otherwise the same pass has filled.
     """
 
     layers: Sequence[Layer]
     ranks: bytes
     miss_cycles: int
     cold: bool
+    has_base: bool = True
 
     def inference(self) -> Stalls:
         return self._stalls(INFER_BYTES, [False for _ in self.layers])
@@ -103,7 +104,8 @@ class Flash:
         found, at = Stalls(cache.read_code() * CHUNK_BYTES // LINE_BYTES * LINE_USED, {}, {}), 0
         places: list[int] = []
         for i, layer in enumerate(self.layers):
-            size, skipped = _bytes(layer), _stored(layer) if is_read_ahead(layer) else 0
+            size = _bytes(layer) if self.has_base else 0
+            skipped = _stored(layer) if size and is_read_ahead(layer) else 0
             missed = cache.read(at + skipped, size - skipped)
             if size > CACHE_BYTES and not skipped:
                 missed += (tiles(layer, self.ranks[i]) - 1) * cache.read(at, size)
@@ -113,12 +115,13 @@ class Flash:
         for i, layer in reversed(list(enumerate(self.layers))):
             if hands_down[i]:
                 read = layer.zeros.live if layer.kind == "dense" else 1  # its rows without error are not read
-                found.back[i] = read * cache.read(places[i], _bytes(layer)) + cache.read(*_code(layer, 1))
+                size = _bytes(layer) if self.has_base else 0
+                found.back[i] = read * cache.read(places[i], size) + cache.read(*_code(layer, 1))
         return found
 
     def ahead(self, op: int, compute: float) -> float:
         """Cycles that reading ahead adds to an op's forward pass, which takes `compute` without."""
-        if not self.layers or not self.miss_cycles or not is_read_ahead(layer := self.layers[op]):
+        if not self.has_base or not self.miss_cycles or not is_read_ahead(layer := self.layers[op]):
             return 0.0
         byte_cycles = self.miss_cycles * 8 / 20 / 4  # 8 cycles of the serial clock a word where a miss takes 20
         rows = block_rows(layer.inputs)
