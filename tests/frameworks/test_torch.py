@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -1001,7 +1002,11 @@ def test_attention(way: str) -> None:
 def test_transformer_encoders(fields: dict) -> None:
     layer = tnn.TransformerEncoderLayer(12, 2, 24, batch_first=True, **fields)
     for module in (tnn.Sequential(layer), tnn.TransformerEncoder(layer, 2, tnn.LayerNorm(12))):
-        check_near(tnn.Sequential(module, tnn.Flatten(), tnn.Linear(84, 3)), 7, 12, decibel=12)
+        made = check_near(tnn.Sequential(module, tnn.Flatten(), tnn.Linear(84, 3)), 7, 12, decibel=18)
+        of_kind = Counter(kinds(made))
+        assert of_kind["attend"] and not of_kind["softmax"]
+        if of_kind["attend"] == 2:  # with a norm at the end all sums are streams; the gather is the input's
+            assert of_kind["project"] == 4 and of_kind["norm"] == 5 and of_kind["gather"] == 1 and not of_kind["add"]
 
 
 def test_masks_are_refused() -> None:

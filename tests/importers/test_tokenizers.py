@@ -108,7 +108,7 @@ def test_a_long_text_is_encoded_in_parts(flags: int, monkeypatch: pytest.MonkeyP
     table = TokenTable([b" ", b"a", b" a"], {32: 0, 97: 1}, {(0, 1): 2}, flags)
     said = "aaa a  aa a" * 5
     whole = tokens(table).encode(said)
-    monkeypatch.setattr(tokenizers, "PART", 7)
+    monkeypatch.setattr(tokenizers, "AT_ONCE", 7)
     assert tokenizers.encode(table.pack(), said).tolist() == whole
 
 

@@ -24,7 +24,7 @@ from edgelora.core.twin import device
 from edgelora.model.datasets.text import SYMBOLS
 
 JSON_FILE, MODEL_FILE = "tokenizer.json", "tokenizer.model"
-PART = 200  # time grows with the square of a part
+AT_ONCE = 200  # time grows with the square of a part
 MARK = "\u2581"  # SentencePiece's, of a space
 _BYTE_SYMBOL = re.compile("<0x([0-9A-F]{2})>")
 _PROTO_TRAINER, _PROTO_NORMALIZER, _BPE = 2, 3, 2
@@ -66,13 +66,13 @@ def of_characters(characters: str) -> TokenTable:
 
 
 def encode(table: bytes, text: str) -> NDArray[np.int64]:
-    """The symbols of a text by a `.elt` file, as boards encode it, by parts of about `PART` characters.
+    """The symbols of a text by a `.elt` file, as boards encode it, by parts of about `AT_ONCE` characters.
 
     ValueError for other files.
     """
     tokens, found, begin = device.module("tokens").Tokens(table), [], 0
     while begin < len(text):
-        end = text.find(" ", begin + PART)
+        end = text.find(" ", begin + AT_ONCE)
         end = len(text) if end < 0 else end
         found += tokens.encode(text[begin:end])
         begin = end + tokens.puts_space

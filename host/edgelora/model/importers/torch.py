@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edgelora.base.errors import EdgeloraError, InputError, MissingPackage
 from edgelora.core.formats import elm as formats_elm
 from edgelora.core.formats.elm import pack_model
-from edgelora.core.formats.limits import MAX_OPS, MAX_POOLED
+from edgelora.core.formats.limits import MAX_ATTENDED, MAX_HEAD, MAX_OPS, MAX_POOLED, MAX_STREAM
 from edgelora.core.formats.network import WEIGHT_KINDS, QuantModel
 from edgelora.core.twin.binding import check_model
 from edgelora.model.datasets.dataset import channels_last
@@ -32,6 +32,7 @@ from edgelora.model.quantization import report as quantization_report
 from edgelora.model.quantization.quantize import HEAD_ROOM, Quantized, quantize
 
 from . import moves, peft
+from .streams import streamed
 from .tflite.convert import set_loss
 
 try:
@@ -272,7 +273,7 @@ class _Converter:
                 "the module's output doesn't come from its last layer: end with a Linear layer or a Softmax"
             )
         self.ends_logistic = self.sigmoid == end
-        return _read_layers(self.net)
+        return streamed(_read_layers(self.net))
 
     def _end(self, returned: Any) -> int:
         value = self.values.get(returned) if isinstance(returned, fx.Node) else None
@@ -725,10 +726,17 @@ class _Converter:
         return self._emit(call, "depthwise", weights=weights, **fields)
 
     def layer_norm(self, call: _Call) -> _Value:
-        """Over the last axes, by existing ops: means are 1x1 convolutions, the inverse deviation is a table."""
+        """Over the last axes: a norm of a stream or, of more channels than these have, by other ops."""
         m, places = call.module, call.source.places
         axes = range(places.ndim - len(m.normalized_shape), places.ndim)
         rows = self._rows(call.path, call.source, axes)
+        channels = self.shapes[rows][2]
+        if 1 < channels <= MAX_STREAM:
+            gain = np.ones(channels, np.float32) if m.weight is None else _array(m.weight).reshape(-1)
+            bias = np.zeros(channels, np.float32) if m.bias is None else _array(m.bias).reshape(-1)
+            stream = self._layer(call.path, "widen", rows)
+            fields = {"weights": gain, "bias": bias, "centred": True, "epsilon": float(m.eps)}
+            return _Value(self._layer(call.path, "norm", stream, **fields), _places_of(places.shape, axes))
         made = self._normalized(call.path, rows, m.eps)
         if m.weight is not None:
             gain = _array(m.weight).reshape(-1)
@@ -737,6 +745,7 @@ class _Converter:
         return _Value(made, _places_of(places.shape, axes))
 
     def _normalized(self, path: str, rows: int, eps: float) -> int:
+        """By existing ops: means are 1x1 convolutions, the inverse deviation is a table."""
         channels = self.shapes[rows][2]
         below = np.full((1, 1, 1, channels), 1 / channels, np.float32)
         one = np.zeros(1, np.float32)
@@ -934,10 +943,14 @@ class _Converter:
         return self._paired(path, kind, first, second)
 
     def _paired(self, path: str, kind: str, one: _Value, two: _Value) -> _Value:
-        """Sum or product in the order of the operand with all elements; the other is broadcast by the op."""
+        """Sum or product in the order of the operand with all elements; the other is broadcast by the op.
+
+        Of two with all, in that whose last axis is channels, as matrices and norms behind read it.
+        """
         shape = np.broadcast_shapes(one.places.shape, two.places.shape)
         small = [moves.unrepeated(value.places) for value in (one, two)]
-        if small[1].size > small[0].size:
+        turned = small[1].size == small[0].size and self._in_rows(two) and not self._in_rows(one)
+        if small[1].size > small[0].size or turned:
             one, two, small = two, one, small[::-1]
         places = small[0] if small[0].size == math.prod(shape) else np.broadcast_to(one.places, shape)
         wide = self._whole(path, _Value(one.tensor, places.reshape(shape)))
@@ -949,6 +962,11 @@ class _Converter:
         narrow = moves.unrepeated(wanted.reshape(self.shapes[wide.tensor]))
         other = self._moved(path, two.tensor, narrow)
         return replace(wide, tensor=self._layer(path, kind, wide.tensor, other))
+
+    def _in_rows(self, value: _Value) -> bool:
+        """Whether a value is its tensor, with the last axis as channels."""
+        shape, size = self.shapes[value.tensor], value.places.shape[-1:]
+        return shape[2:] == size and moves.is_in_order(value.places, shape)
 
     # ---- products of matrices ----
 
@@ -994,12 +1012,27 @@ class _Converter:
             raise TorchError(f"{path}: attention with a mask or a custom scale isn't supported")
         if not all(isinstance(side, _Value) for side in (query, key, value)):
             raise TorchError(f"{path}: its queries, keys and values must be activations")
+        if (fused := self._attended(path, query, key, value)) is not None:
+            return fused
         scale = query.places.shape[-1] ** -0.5
         scores = self._multiplied(path, query, replace(key, places=key.places.swapaxes(-1, -2)))
         scaled = self._looked_up(path, scores, lambda x: x * scale)
         last = (scaled.places.ndim - 1,)
         weights = self._layer(path, "softmax", self._rows(path, scaled, last))
         return self._multiplied(path, _Value(weights, _places_of(scaled.places.shape, last)), value)
+
+    def _attended(self, path: str, query: _Value, key: _Value, value: _Value) -> _Value | None:
+        """Attention of [rows, n], or of heads [heads, rows, n], as one layer, if it can be that."""
+        shape = query.places.shape
+        heads, rows, size = (1, *shape) if len(shape) == 2 else shape if len(shape) == 3 else (0, 0, 0)
+        alike = all(side.places.shape == shape and not side.batch for side in (query, key, value))
+        if not (alike and heads and rows <= MAX_ATTENDED and size <= MAX_HEAD):
+            return None
+        axes = range(len(shape))
+        q, k, v = (self._rows(path, side, [*axes[:-2], axes[-1]]) for side in (query, key, value))
+        made = self._layer(path, "attend", q, k, v, heads=(heads, heads))
+        places = np.arange(heads * rows * size).reshape(rows, heads, size).swapaxes(0, 1)
+        return _Value(made, places.reshape(shape))
 
     def _with_known(self, node: Any, path: str, source: _Value, place: int, function: Any) -> _Value:
         """An activation and a number, as a lookup; or and a parameter, as a 1x1 depthwise layer."""
