@@ -54,4 +54,24 @@ typedef struct {
     void *work;
 } edgelora_error_t;
 
+// The exponent of an op's errors that its multipliers have scaled, before they become a block.
+static inline int32_t scaled_exponent(const edgelora_shape_t *g, int32_t exponent) {
+    if (g->op->kind == EDGELORA_NORM) {
+        return exponent - g->shift[0];
+    }
+    int32_t top = g->shift[0];
+    for (uint32_t k = 1; (g->traits & EDGELORA_HAS_WEIGHTS) && k < g->out_c; ++k) {
+        top = g->shift[k] > top ? g->shift[k] : top;
+    }
+    return exponent + top - 15;
+}
+
+// The exponent of the errors of a matrix's inputs, before they become a block: the larger one of
+// its two sums.
+static inline int32_t joint_exponent(
+    const edgelora_branch_t *branch, const edgelora_error_t *error) {
+    int32_t t = error->t_exponent + branch->branch_shift - branch->t_shift;
+    return branch->rank && t > error->exponent ? t : error->exponent;
+}
+
 #endif

@@ -4,12 +4,13 @@
 // A part of an op's output positions is an op of its own: it has fewer rows and another padding.
 // So both cores run the same kernels on different shapes. Each output is computed on one core, in
 // the order of terms that it has on a single core. An error tensor's two parts may end with
-// different exponents; the smaller one's values are then truncated once more, which is what a
-// single core does when a larger value appears.
+// different exponents; the smaller one's values are then truncated or rounded once more, which is
+// what a single core does when a larger value appears.
 
 #include "kernels/split.h"
 #include "kernels/packed/packed.h"
 #include "kernels/packed/read_ahead.h"
+#include "training/block.h"
 
 enum { BITS = 32 };      // of a mask, in the same word
 enum { VALUE_WORK = 8 }; // products that take as long as masking or scaling a value
@@ -171,7 +172,7 @@ static bool halves(op_part_t part[2], const edgelora_shape_t *g) {
 // The two parts of the error of an op's input.
 static bool backward_halves(op_part_t part[2], const edgelora_shape_t *g) {
     uint32_t kind = g->op->kind;
-    if (kind != EDGELORA_CONV && kind != EDGELORA_DEPTHWISE &&
+    if (kind != EDGELORA_CONV && kind != EDGELORA_PROJECT && kind != EDGELORA_DEPTHWISE &&
         !(kind == EDGELORA_ADD && is_flat(g))) {
         return false;
     }
@@ -240,13 +241,15 @@ static void both(const edgelora_split_t *split, void (*work)(void *), void *firs
     split->second->wait();
 }
 
-// Makes one block of two parts with different exponents; returns the common one. size: of both.
-static int32_t join(int8_t *q, uint32_t first, uint32_t size, const int32_t exponent[2]) {
+// Makes one block of two parts with different exponents; returns the common one. size: of both;
+// start: the exponent of their values before they became blocks. first: even if they are rounded
+static int32_t join(int8_t *q, uint32_t first, uint32_t size, const int32_t exponent[2],
+    int32_t start, bool rounds) {
     int32_t more = exponent[1] - exponent[0];
     if (more > 0) {
-        edgelora_rescale_s8(q, first / 4, 1, 0, more);
+        edgelora_block_shift(q, first, more, exponent[0] - start, rounds);
     } else if (more < 0) {
-        edgelora_rescale_s8(q + first, (size - first + 3) / 4, 1, 0, -more);
+        edgelora_block_shift(q + first, size - first, -more, exponent[1] - start, rounds);
     }
     return more > 0 ? exponent[1] : exponent[0];
 }
@@ -336,7 +339,9 @@ static int32_t on_values(const edgelora_split_t *split, void (*work)(void *),
     second.mask = v.mask ? v.mask + part[1].out / 8 : 0;
     both(split, work, &first, &second);
     const int32_t exponent[2] = {first.exponent, second.exponent};
-    return v.e ? join(v.e, part[1].out, g->positions * g->out_c, exponent) : 0;
+    return v.mask ? 0
+                  : join(v.e, part[1].out, g->positions * g->out_c, exponent,
+                        scaled_exponent(g, v.exponent), g->rounds);
 }
 
 // Positions whose masks are whole words.
@@ -413,7 +418,8 @@ int32_t edgelora_both_branch_backward(const edgelora_split_t *split, const edgel
     b[1].to = t_error + part[1].positions * branch->rank;
     both(split, run_branch_backward, &b[0], &b[1]);
     const int32_t exponent[2] = {b[0].exponent, b[1].exponent};
-    return join(t_error, part[1].positions * branch->rank, g->positions * branch->rank, exponent);
+    return join(t_error, part[1].positions * branch->rank, g->positions * branch->rank, exponent,
+        error->exponent, g->rounds);
 }
 
 int32_t edgelora_both_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
@@ -421,7 +427,8 @@ int32_t edgelora_both_backward(const edgelora_split_t *split, const edgelora_sha
     op_part_t part[2];
     backward_t b[2];
     if (!is_large(split, g, products_each(g)) || !error->e || !backward_halves(part, g) ||
-        !are_packed(split, part, branch->rank, true, error->packed)) {
+        !are_packed(split, part, branch->rank, true, error->packed) ||
+        ((g->traits & EDGELORA_ADDS) && k) || (g->rounds && (!g->is_matrix || part[1].in % 2))) {
         return edgelora_op_backward(g, branch, error, k, dx);
     }
     errors_set(split, b, part, branch, error);
@@ -432,7 +439,8 @@ int32_t edgelora_both_backward(const edgelora_split_t *split, const edgelora_sha
     }
     both(split, run_backward, &b[0], &b[1]);
     const int32_t exponent[2] = {b[0].exponent, b[1].exponent};
-    return join(dx, part[1].in, (uint32_t)g->in_h * g->in_w * g->in_c, exponent);
+    return join(dx, part[1].in, (uint32_t)g->in_h * g->in_w * g->in_c, exponent,
+        joint_exponent(branch, error), g->rounds);
 }
 
 typedef struct {

@@ -46,11 +46,6 @@ static inline bool is_split(const edgelora_split_t *split) {
     return EDGELORA_TWO_CORES && split->second;
 }
 
-// Rounded parts of an error can't be joined.
-static inline bool is_split_back(const edgelora_split_t *split, const edgelora_shape_t *g) {
-    return is_split(split) && !g->rounds;
-}
-
 static inline void edgelora_split_forward(const edgelora_split_t *split, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
     if (is_split(split)) {
@@ -81,7 +76,7 @@ static inline void edgelora_split_mask_backward(const edgelora_split_t *split,
 static inline void edgelora_split_b_gradient(const edgelora_split_t *split,
     const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error, const int8_t *t,
     int32_t *gradient, int32_t shift) {
-    if (is_split_back(split, g)) {
+    if (is_split(split)) {
         edgelora_both_b_gradient(split, g, rank, error, t, gradient, shift);
     } else {
         edgelora_channels_t all = {0, g->out_c};
@@ -91,23 +86,22 @@ static inline void edgelora_split_b_gradient(const edgelora_split_t *split,
 
 static inline int32_t edgelora_split_requantize_backward(const edgelora_split_t *split,
     const edgelora_shape_t *g, int8_t *e, int32_t exponent, const edgelora_simd_t *simd) {
-    return is_split_back(split, g)
-        ? edgelora_both_requantize_backward(split, g, e, exponent, simd)
-        : edgelora_op_requantize_backward(g, e, exponent, split->plain, simd);
+    return is_split(split) ? edgelora_both_requantize_backward(split, g, e, exponent, simd)
+                           : edgelora_op_requantize_backward(g, e, exponent, split->plain, simd);
 }
 
 static inline int32_t edgelora_split_branch_backward(const edgelora_split_t *split,
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_error_t *error,
     int8_t *t_error) {
-    return is_split_back(split, g) ? edgelora_both_branch_backward(split, g, branch, error, t_error)
-                                   : edgelora_op_branch_backward(g, branch, error, t_error);
+    return is_split(split) ? edgelora_both_branch_backward(split, g, branch, error, t_error)
+                           : edgelora_op_branch_backward(g, branch, error, t_error);
 }
 
 static inline int32_t edgelora_split_backward(const edgelora_split_t *split,
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_error_t *error,
     uint32_t k, int8_t *dx) {
-    return is_split_back(split, g) ? edgelora_both_backward(split, g, branch, error, k, dx)
-                                   : edgelora_op_backward(g, branch, error, k, dx);
+    return is_split(split) ? edgelora_both_backward(split, g, branch, error, k, dx)
+                           : edgelora_op_backward(g, branch, error, k, dx);
 }
 
 #endif

@@ -119,7 +119,7 @@ typedef struct {
 
 static joint_t joint(const edgelora_branch_t *branch, const edgelora_error_t *error) {
     int32_t e = error->exponent, t = error->t_exponent + branch->branch_shift - branch->t_shift;
-    int32_t top = branch->rank && t > e ? t : e;
+    int32_t top = joint_exponent(branch, error);
     return (joint_t){top, at_most_31(top - e), branch->rank ? at_most_31(top - t) : 0};
 }
 
