@@ -38,13 +38,7 @@ extern const uint32_t edgelora_exponentials[128];
 
 // 255 * 2^(7 - u / 256), the table's value shifted; u < 8192
 static inline uint32_t edgelora_exponential_15(uint32_t u) {
-    uint32_t f = u & 255;
-#ifdef __XTENSA__
-    uint32_t x = edgelora_exponentials[f >> 1] >> (f & 1 ? 16 : 0) & 0xFFFF;
-#else
-    typedef uint16_t __attribute__((may_alias)) half_t;
-    uint32_t x = ((const half_t *)edgelora_exponentials)[f];
-#endif
+    uint32_t f = u & 255, x = edgelora_exponentials[f >> 1] >> 16 * (f & 1) & 0xFFFF;
     return x >> (u >> 8);
 }
 
