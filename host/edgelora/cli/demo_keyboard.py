@@ -38,7 +38,7 @@ from .demo import set_up
 PARTS = (8, 4, 2, 1)  # measured after an eighth of the text, a quarter, half, all
 LITTLE, TIMES = 32, 16  # windows that are learned so many times
 SPOKEN = "we must see to it that the American peo"  # typed key by key
-PROMPTS = ("The American peo", "We will not fo", "My fellow cit", "the United Na", "and I am asking the Con")
+PROMPTS = ("The American peo", "We will not for", "My fellow cit", "the United Na", "and I am asking the Con")
 EXAMPLES = 8
 
 

@@ -29,7 +29,8 @@ EDGELORA_RAM static uint32_t exp_q16(const edgelora_model_t *model, uint32_t d) 
     EDGELORA_ASSERT(d <= 255);
     uint32_t w = 1u << 16;
     for (int j = 0; j < 8; ++j) {
-        uint32_t smaller = (w * model->exp_table[j] + 32768u) >> 16; // without a branch on computers
+        uint32_t smaller = (w * model->exp_table[j] + 32768u) >> 16;
+        // without a branch on computers
         w = d >> j & 1 ? smaller : w;
     }
     return w;
