@@ -389,12 +389,12 @@ class Model:
             _core.next(self.arena, window[at])
             self._taken += 1
 
-    def sample(self, temperature: float = 1.0, seed: int = 0) -> int:
+    def sample(self, temperature: float = 1, seed: int = 0) -> int:
         """Draws a symbol to follow the last one; a seed and a text give the same one on every machine.
 
         temperature, 1/256 to 255: 1 draws a symbol as often as `probabilities` says, a lower one likely symbols more.
         """
-        scaled = int(256 * temperature + 0.5)
+        scaled = round(256 * temperature)  # no float literals: see `quantize`
         if not 0 < scaled < 65536:
             raise ValueError("temperature must be from 1/256 to 255")
         return _core.choose(self.arena, scaled, seed, self._place)
