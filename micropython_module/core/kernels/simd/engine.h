@@ -534,16 +534,18 @@ static void stream_outputs(const edgelora_shape_t *g, uint32_t o, uint32_t lanes
     int16_t *y = out;
     for (uint32_t l = 0; l < lanes; l += WIDTH) {
         uint32_t count = lesser(lanes - l, WIDTH), to = at + o + l;
-        scales_t scales = scales_of(g, o + l, count);
         const int32_t *from = acc + l;
-        for (uint32_t p = 0; p < n; ++p, from += LANES, to += g->out_c) {
-            if (count < WIDTH || !g->bounded) {
+        if (count < WIDTH || !g->bounded) {
+            for (uint32_t p = 0; p < n; ++p, from += LANES, to += g->out_c) {
                 for (uint32_t k = 0; k < count; ++k) {
                     int32_t v = requantize(from[k], g->multiplier[o + l + k], g->shift[o + l + k]);
                     y[to + k] = plus_s16(h ? h[to + k] : 0, v);
                 }
-                continue;
             }
+            continue;
+        }
+        const scales_t scales = scales_of(g, o + l, WIDTH);
+        for (uint32_t p = 0; p < n; ++p, from += LANES, to += g->out_c) {
             lanes_t v = lanes_within_s16(
                 lanes_requantize(lanes_load(from), scales.multiplier, scales.shift, scales.half));
             if (h) {
