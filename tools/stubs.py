@@ -156,6 +156,9 @@ def type_of(value: object) -> str:
     if isinstance(value, tuple):
         [kind] = {type_of(one) for one in value}
         return f"tuple[{kind}, ...]"
+    if isinstance(value, dict):
+        [(key, kind)] = {(type_of(key), type_of(one)) for key, one in value.items()}
+        return f"dict[{key}, {kind}]"
     return type(value).__name__
 
 

@@ -17,7 +17,7 @@ from edgelora.core.twin.trainable import trainable
 
 SAMPLES = 8
 STEP = 8  # positions, of which a kernel looks at one to see how many errors are 0
-RANK, LARGEST_B = 4, 20  # of a random adapter
+DRAWN_RANK, LARGEST_B = 4, 20  # of a random adapter
 Array = NDArray[np.int8] | NDArray[np.int64]
 
 
@@ -80,7 +80,7 @@ def _errors(elm: bytes, model: QuantModel, at: int, positive: float, x: NDArray[
     # A trains, so that the op's errors are scaled as for one below
     session, zero = Session(elm, bytes(i == at for i in range(len(model.ops))), "trainable_a"), []
     session.begin()
-    b = np.random.default_rng(0).integers(-LARGEST_B, LARGEST_B + 1, (shape[2], RANK))
+    b = np.random.default_rng(0).integers(-LARGEST_B, LARGEST_B + 1, (shape[2], DRAWN_RANK))
     for one, target in zip(x, y, strict=True):
         session.train(one, target, 0)
         error = session.error(at)[: prod(shape)].reshape(-1, shape[2])

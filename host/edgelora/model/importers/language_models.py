@@ -369,7 +369,7 @@ def _gpt2(config: _Config, tensors: _Tensors, rows: int) -> list[Layer]:
         normal = graph.norm(f"{part}.ln_1", width, epsilon, True, h)
         weights, bias = _turned(tensors, f"{part}.attn.c_attn", width, 3 * width)
         q, k, v = (
-            graph.matrix(f"transformer.h.{block}.attn.c_attn{peft.PART}{name}", w, b, normal)
+            graph.matrix(f"transformer.h.{block}.attn.c_attn{peft.DIVIDER}{name}", w, b, normal)
             for name, w, b in zip("qkv", np.split(weights, 3), np.split(bias, 3), strict=True)
         )
         seen = graph.add(Layer("attend", heads=heads, causal=True), q, k, v)

@@ -42,7 +42,7 @@ from edgelora.model.quantization.adapter_fit import UNIT_A, AdapterFit, Matrix, 
 from .safetensors import read_safetensors, write_safetensors
 
 FLATTENINGS = ("chw", "hwc")
-PART = ":"  # in a layer's name, between a module and which of its layers it is
+DIVIDER = ":"  # in a layer's name, between a module and which of its layers it is
 CONV1D = ("c_attn", "c_proj", "c_fc")  # GPT-2's, whose weights are stored [in, out]
 MODEL_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
@@ -294,19 +294,19 @@ def by_layer(net: FloatNet, modules: list[Module]) -> list[Module]:
 
 
 def _parts(net: FloatNet, module: Module) -> list[Module]:
-    layers = [layer for layer in net.layers if PART in layer.name and _is_part_of(module.name, layer.name)]
+    layers = [layer for layer in net.layers if DIVIDER in layer.name and _is_part_of(module.name, layer.name)]
     sizes = [len(layer.weights) for layer in layers if layer.weights is not None]
     if not layers:
         return [module]
     if sum(sizes) != len(module.b):
         raise PeftError(f"module {module.name} has {len(module.b)} outputs, its layers have {sum(sizes)}")
     rows = np.split(module.b, np.cumsum(sizes)[:-1])
-    names = [f"{module.name}{PART}{layer.name.partition(PART)[2]}" for layer in layers]
+    names = [f"{module.name}{DIVIDER}{layer.name.partition(DIVIDER)[2]}" for layer in layers]
     return [replace(module, name=name, b=b) for name, b in zip(names, rows, strict=True)]
 
 
 def _is_part_of(name: str, part: str) -> bool:
-    whole = part.partition(PART)[0]
+    whole = part.partition(DIVIDER)[0]
     return name == whole or _ends_alike(name, whole)
 
 
@@ -507,7 +507,7 @@ def _joined(net: FloatNet, pairs: dict[str, Pair]) -> dict[str, Pair]:
     """
     made: dict[str, Pair] = {}
     for name, pair in pairs.items():
-        whole = name.partition(PART)[0]
+        whole = name.partition(DIVIDER)[0]
         if whole == name:
             made[name] = pair
         elif whole not in made:
@@ -516,7 +516,7 @@ def _joined(net: FloatNet, pairs: dict[str, Pair]) -> dict[str, Pair]:
 
 
 def _whole(net: FloatNet, whole: str, pairs: dict[str, Pair]) -> Pair:
-    layers = [layer for layer in net.layers if layer.name.startswith(whole + PART) and layer.weights is not None]
+    layers = [layer for layer in net.layers if layer.name.startswith(whole + DIVIDER) and layer.weights is not None]
     parts = [pairs.get(layer.name) for layer in layers]
     known = [a for a, _ in filter(None, parts)]
     alike = all(np.array_equal(a, known[0]) for a in known)
