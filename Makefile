@@ -302,9 +302,10 @@ $(BUILD)/twin/libedgelora.so: $(CORE) $(CORE_HEADERS) CMakeLists.txt host/native
 	@$(STEP) "host twin" cmake --build $(BUILD)/cmake -j$(JOBS)
 	@touch $@
 
-# The core under the sanitizers, for the C programs of tests (tests/support/sanitized.py).
+# The core under the sanitizers, for the C programs of tests (tests/support/sanitized.py). No frames are kept after return:
+# see SANITIZED in tools/cores.py.
 SANITIZED := $(CORE:$(MODULE)/%.c=$(BUILD)/sanitized/%.o)
-SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -DEDGELORA_ASSERTS
+SANITIZERS := -fsanitize=address,undefined --param=asan-use-after-return=0 -fno-sanitize-recover=all -DEDGELORA_ASSERTS
 $(SANITIZED): $(BUILD)/sanitized/%.o: $(MODULE)/%.c $(CORE_HEADERS)
 	@mkdir -p $(@D)
 	$(CC) -std=c99 -g -O1 -Wall -Wextra -Werror $(SANITIZERS) -I$(MODULE)/core -I$(MODULE)/crypto -c $< -o $@
