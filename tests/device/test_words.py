@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from documents import blocks
 from typed import drawn_text, language_base
 
+from benchmarks.networks import language
 from edgelora.base.resources import ROOT
+from edgelora.board.profiles import load_board
 from edgelora.board.sim.virtual_board import UNIX_BINARY
+from edgelora.core.formats.elm import pack_model
 from edgelora.core.twin import device
+from edgelora.core.twin.regions import layout
 from edgelora.learn.training.base import Base, opened
 from edgelora.learn.training.words import TwinWords, integer_logits, own, suggested
 from edgelora.model.datasets import text
+from edgelora.model.floatnet.zoo import LANGUAGE
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +39,30 @@ def likely(base: Base, adapter: bytes | None, typed: str) -> list[tuple[str, int
     x[0, : len(ids)] = ids
     logits = integer_logits(base, adapter)(x)[0, len(ids) - 1]
     return [text.SYMBOLS[i] for i in np.argsort(-logits, kind="stable")[:3]]
+
+
+def test_both_models_of_a_whole_base_fit_a_pico() -> None:
+    """The demo's: its arenas, with nothing computed again, leave room for three adapters, in use, next and another."""
+    model = language(len(text.SYMBOLS), text.WINDOW, LANGUAGE)
+    elm = pack_model(model, "text.elm")
+    twin = TwinWords(Base("text.elm", elm, model), "me")
+    trains = layout(elm, twin.ranks, "trainable_a", own.BATCH, own.MOMENTUM).arena_bytes
+    decodes = layout(elm, twin.ranks, "decode", 1).arena_bytes
+    assert trains + decodes + 3 * len(twin.in_training) <= load_board("rpi_pico").arena_bytes
+
+
+def test_a_store_is_opened_behind_both_models(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it keeps would else lie where the arenas have to be."""
+    made: list[str] = []
+    model, store = own.Model, TwinWords(base, "me").store
+
+    def noted(what: str, make: Callable[..., Any], *args: Any) -> Any:
+        made.append(what)
+        return make(*args)
+
+    monkeypatch.setattr(own, "Model", partial(noted, "model", model))
+    words = own.Words(base.elm, partial(noted, "store", lambda: store), "me")
+    assert made == ["model", "model", "store"] and words.store is store
 
 
 def test_words_of_an_owner_are_learned_and_kept(base: Base) -> None:

@@ -20,7 +20,6 @@ from edgelora.learn.training.words import (
     MOST,
     TwinWords,
     Typing,
-    board_settings,
     float_logits,
     float_lora,
     integer_logits,
@@ -62,13 +61,12 @@ def demo_keyboard(
     with console.step(f"{other} types on the host twin", quiet):
         theirs = TwinWords(base, other)
         theirs.learn(other_text)
-    settings = board_settings(base, theirs.ranks)
     twin = TwinWords(base, owner)
     marks = sorted({len(taught) // part // WINDOW * WINDOW for part in PARTS} - {0})
     with here.board(base) as at:
         with Link.connect(at) as link:
             path = next(path for path in base.paths if link.size(path) is not None)
-            opened = link.words_open(path, owner, **settings)
+            opened = link.words_open(path, owner)
             with console.progress(f"{owner} types on the board", quiet) as progress:
                 typing = type_on_board(link, opened, twin, taught, marks, progress)
             keys, same = key_by_key(link, twin, SPOKEN)
@@ -76,7 +74,7 @@ def demo_keyboard(
         with console.step("reset", quiet):
             reset(at)
         with Link.connect(at) as link, console.step("two owners type in turn", quiet):
-            again = link.words_open(path, owner, **settings)
+            again = link.words_open(path, owner)
             kept = _kept_over_reset(link, again, base, owner, twin)
             switched, switch_us = _switch(link, base, owner, twin, theirs)
     with console.step("measure on later text, beside float LoRA", quiet):

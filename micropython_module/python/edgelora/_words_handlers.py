@@ -32,13 +32,12 @@ class WordsHandlers:
         from . import words
 
         self._handlers.close_model()
-        store = self._handlers.opened_store()
         options = {}
         for key in ("ranks", "recompute", "mode", "learning_rate", "seed", "times"):
             value = request.get(key)
             if value is not None:
                 options[key] = bytes(value) if isinstance(value, list) else value
-        self._words = words.Words(request["path"], store, request["name"], **options)
+        self._words = words.Words(request["path"], self._handlers.opened_store, request["name"], **options)
         gc.collect()
         return self._state()
 

@@ -16,11 +16,13 @@ from . import Model, _core, read
 from .training import stored
 
 if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
+    from collections.abc import Callable
+
     from ._types import Buffer
     from .store import Store
 
 SYMBOLS: str = "\n" + "".join([chr(code) for code in range(32, 127)])  # by number, of a base of characters
-RANK, MATRICES = 4, 4  # of adapters: on the last matrices, a transformer's last feed-forward and its head
+RANK, MATRICES = 4, 3  # of adapters: on the last matrices, which train beside a model that decodes in a Pico's heap
 RATE, BATCH, MOMENTUM = 3000, 4, 3
 HELD_OUT = 8  # one window in so many validates
 MOST_HELD, LEAST_HELD = 16, 4  # windows that validate: the latest
@@ -35,7 +37,8 @@ class Words:
     base: a language model of characters, a path or a buffer. ranks: of each op's adapter; None: `RANK` on the last
     `MATRICES` matrices. times: how often a window is learned; with little text, more than once makes an adapter worse.
     recompute: as for `Model`, to save memory. symbols: the characters by number. Two models are open: one that trains
-    and one that decodes. `type`, `suggest` and `complete` work at any time between two steps.
+    and one that decodes; a function that opens the store is called behind them, as what a store keeps may lie in the
+    way of large arenas. `type`, `suggest` and `complete` work at any time between two steps.
     """
 
     name: str
@@ -54,7 +57,7 @@ class Words:
     def __init__(
         self,
         base: str | Buffer,
-        store: Store,
+        store: "Store | Callable[[], Store]",
         name: str,
         ranks: Buffer | None = None,
         mode: str = "trainable_a",
@@ -74,7 +77,8 @@ class Words:
             raise ValueError(
                 "this base has %d outputs for %d symbols: give a language model of characters" % (known, len(symbols))
             )
-        self.store, self.rate, self.seed, self.times, self.symbols = store, learning_rate, seed, times, symbols[:known]
+        self.store = store() if callable(store) else store
+        self.rate, self.seed, self.times, self.symbols = learning_rate, seed, times, symbols[:known]
         self._kept = self._spare = self._rooms = None  # the adapter in use, room for the next one, both in turn
         self._loss = bytearray(4)
         self.use(name)

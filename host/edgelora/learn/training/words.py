@@ -29,14 +29,11 @@ from edgelora.model.floatnet.lora import ALPHA, merged, train_float_lora
 from edgelora.model.quantization.quantize import quantize
 
 from .base import Base, adapter_ranks, pretrained_language
-from .recipe import Settings
-from .recompute import choose_recompute
 
 own = device.module("words")
 SINCE = 1900  # the first year of the base's text: a third of all, nearest to the owners
 CALIBRATION = 64  # windows
 ROOM = 1.5  # of the logits' range
-RAM = 97 << 10  # bytes of the arena that trains: a Pico has room for a second one, which decodes, and the link
 FLOAT_RATE = 0.01
 GO_MS = 500  # the board's time for each request
 LEAST_WORD, TYPED, MOST = 4, 2, 12  # letters: of a word that is completed, of it typed before, of its rest
@@ -198,12 +195,6 @@ class TwinWords:
     def settle(self) -> None:
         while self.own.busy:
             self.own.step()
-
-
-def board_settings(base: Base, ranks: bytes, ram: int = RAM) -> dict[str, Any]:
-    """Settings of `Words` with which the arena that trains fits: outputs that are computed again."""
-    settings = Settings(ranks, "trainable_a", own.BATCH, own.MOMENTUM, None, 0)
-    return {"recompute": choose_recompute(base.elm, settings, ram)}
 
 
 @dataclass
