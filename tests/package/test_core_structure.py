@@ -40,7 +40,6 @@ PROCESSOR = re.compile(
 VECTORS = tuple(f"simd/{name}.c" for name in ("avx2", "helium", "neon", "pie", "s3", "vnni", "wasm"))
 WHOLE_FILES = ("m0plus/", "dsp/", "portable/", "simd/pie.h", *VECTORS)
 CHOOSERS = {  # decisions in these files that depend on the target processor
-    "kernels/attention.h": "how native code reads constants",
     "kernels/packed/pair.h": "whose primitives the packed engine has",
     "kernels/packed/extras.h": "what these have beside them",
     "kernels/simd/simd.h": "whether there are vectors",
