@@ -80,9 +80,9 @@ def add_commands(add: Add) -> None:
     p.add_argument(
         "--characters",
         type=whole(4096, TRAIN_CHARACTERS),
-        default=TRAIN_CHARACTERS,
+        default=16384,
         metavar="N",
-        help="how many of the owner's first characters are typed (%(default)s)",
+        help="how many of the owner's first characters are typed: 16384 take some minutes (%(default)s)",
     )
     p.add_argument("-o", "--output", type=Path, default=Path("out/keyboard"), help="output folder (%(default)s)")
     add_port(p)
