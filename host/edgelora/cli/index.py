@@ -19,7 +19,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
     "base network": {
         "pretrain": Entry("models", "Trains a float network on many people or voices"),
         "quantize": Entry("models", "Quantizes a float network to an INT8 model (.elm)"),
-        "import": Entry("models", "Converts a TensorFlow Lite, Keras or language model to a .elm"),
+        "import": Entry("models", "Converts a TensorFlow, Keras or language model to a .elm"),
         "plan": Entry("models", "Computes memory and time on a board, and chooses ranks"),
     },
     "adapters": {

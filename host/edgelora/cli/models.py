@@ -164,7 +164,7 @@ def cmd_quantize(args: argparse.Namespace) -> None:
 
 
 def cmd_import(args: argparse.Namespace) -> None:
-    """Converts a TensorFlow Lite, Keras or language model to a .elm.
+    """Converts a TensorFlow, Keras or language model to a .elm.
 
     A .tflite file has to be INT8; the model computes what TensorFlow Lite Micro does, byte for byte. A .keras or .h5
     file is first quantized, calibrated on --data (classes y, if present, are for the report). Of a wake word's manifest
