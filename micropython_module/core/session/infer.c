@@ -178,7 +178,7 @@ int32_t edgelora_back(edgelora_session_t *s, uint32_t count) {
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
-    s->pending -= count < s->pending ? count : s->pending;
+    s->pending = (uint16_t)(count < s->pending ? s->pending - count : 0);
     return edgelora_leave(s, (int32_t)s->pending);
 }
 
