@@ -123,9 +123,8 @@
     X(ERR_THREAD, -32, \
         "core 1 runs a thread of _thread: let it end first, or open the model with cores=1") \
     X(ERR_DECODE, -33, \
-        "model can't run one row at a time: that takes ids, causal attention and ops that look " \
-        "at " \
-        "one row; a session that does so takes ids and no samples") \
+        "model can't run one row at a time: that takes ids, causal attention, ops that look at " \
+        "one row, and cross-entropy; a session that does so takes ids and no samples") \
     X(ERR_FULL, -34, "window is full: reset, and begin with its last ids again")
 
 typedef enum {

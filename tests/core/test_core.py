@@ -883,6 +883,9 @@ def test_symbols_are_drawn_by_the_temperature() -> None:
 
 
 def test_only_language_models_decode() -> None:
-    model = random_model(1, kinds=("conv", "dense"))
-    with pytest.raises(TwinError, match="one row at a time"):
-        Session(pack_model(model), bytes(len(model.ops)), "decode")
+    """A loss of all positions' outputs together has no likeliest symbol of a row."""
+    models = [random_model(1, kinds=("conv", "dense"))]
+    models += [replace(language_model(1), loss=loss) for loss in LOSSES if loss != "cross_entropy"]
+    for model in models:
+        with pytest.raises(TwinError, match="one row at a time"):
+            Session(pack_model(model), bytes(len(model.ops)), "decode")

@@ -91,8 +91,10 @@ static bool goes_by_rows(const void *model, uint32_t i) {
 }
 
 static edgelora_status_t decode_check(const void *model, const edgelora_config_t *config) {
-    bool ok = config->frames == 1, embeds = false;
-    for (uint32_t i = 0; i < ((const edgelora_model_t *)model)->op_count; ++i) {
+    const edgelora_model_t *m = model;
+    // other losses have one output of all rows
+    bool ok = config->frames == 1 && m->loss == EDGELORA_CROSS_ENTROPY, embeds = false;
+    for (uint32_t i = 0; i < m->op_count; ++i) {
         ok = ok && goes_by_rows(model, i);
         embeds = embeds || model_op(model, i)->kind == EDGELORA_EMBED;
     }
