@@ -32,7 +32,7 @@ from reference import FORWARD_KINDS
 from edgelora.core.formats.ela import Adapter, pack_adapter, unpack_adapter
 from edgelora.core.formats.elm import base_id, pack_model
 from edgelora.core.formats.envelope import FormatError
-from edgelora.core.formats.fixed_point import LOGISTIC_GRID, derive
+from edgelora.core.formats.fixed_point import LOGISTIC_GRID, SOFTMAX_GRID, derive
 from edgelora.core.formats.limits import MAX_OPS
 from edgelora.core.formats.network import KINDS, LOSSES, TWO_INPUT_KINDS, Op, QuantModel, Tensor
 from edgelora.core.twin import binding, device
@@ -880,6 +880,26 @@ def test_symbols_are_drawn_by_the_temperature() -> None:
     for refused in (0, 256):
         with pytest.raises(ValueError, match="temperature"):
             board.sample(refused)
+
+
+@pytest.mark.parametrize("seed", fresh_seeds(4))
+def test_a_last_softmax_changes_no_draw(seed: int) -> None:
+    """Whatever its probabilities round to."""
+    model = language_model(seed)
+    if model.ops[-1].kind == "softmax":
+        model = replace(model, ops=model.ops[:-1], tensors=model.tensors[:-1])
+    end = len(model.ops)
+    tensors = [*model.tensors, Tensor(model.output.shape, *SOFTMAX_GRID)]
+    probable = replace(model, tensors=tensors, ops=[*model.ops, Op("softmax", end, end + 1)])
+    derive(probable, probable.ops[-1])
+    sessions = [Session(pack_model(m), bytes(len(m.ops)), "decode") for m in (model, probable)]
+    text = np.random.default_rng(seed).integers(0, model.output.shape[2], model.input.positions)
+    for place, symbol in enumerate(text):
+        for session in sessions:
+            session.next(int(symbol))
+        for temperature in (1 / 256, 0.3, 1, 5, 255):
+            first, second = (session.choose(temperature, seed, place) for session in sessions)
+            assert first == second
 
 
 def test_only_language_models_decode() -> None:

@@ -158,9 +158,13 @@ int32_t edgelora_choose(
     const edgelora_model_t *model = session_model(s);
     uint32_t factor = model->logit_scale * 369u / temperature; // logit_scale <= 2^23
     factor = factor < 1u << 23 ? factor : 1u << 23;
-    const int8_t *q = edgelora_output(s);
-    int32_t best = q[best_output(s)];
+    const source_t none = {0, 0, 0};
+    const int8_t *q = edgelora_tensor_at(s, &none, s->trained, INFERENCE); // below a last softmax
+    int32_t best = -128;
     uint32_t n = output_classes(model), sum = 0, id = 0; // sum < 2^25
+    for (uint32_t i = 0; i < n; ++i) {
+        best = q[i] > best ? q[i] : best;
+    }
     for (uint32_t i = 0; i < n; ++i) {
         sum += chances((uint32_t)(best - q[i]), factor);
     }
