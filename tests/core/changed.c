@@ -144,6 +144,7 @@ static void refuse_overlaps(world_t *w, const void *file, uint32_t size) {
         ((edgelora_adapter_t *)(void *)own)->layer_count * sizeof(edgelora_adapter_layer_t);
     edgelora_part_t part = {own, size, 4096};
     CHECK(edgelora_load(s, own, size) == EDGELORA_OK && edgelora_use(s, own, size) == EDGELORA_OK);
+    uint8_t *records = own + (((const uint8_t *)s->records.p - own) & ~3);
     uint32_t room = edgelora_adapter_size(s, true), op = s->lowest;
     uint8_t *out = malloc(size + room);
     int32_t sum = edgelora_blend(s, &part, 1, true, 0, 0);
@@ -156,7 +157,7 @@ static void refuse_overlaps(world_t *w, const void *file, uint32_t size) {
         edgelora_merge(s, op, arena + 128),
         edgelora_merge(s, op, weights),
         edgelora_save(s, true, arena + 128, room),
-        edgelora_save(s, true, own, room),
+        edgelora_save(s, true, records, room),
         edgelora_save(s, true, model, room),
         edgelora_blend(s, &part, 1, true, arena + 128, (uint32_t)sum),
         edgelora_blend(s, &part, 1, true, out + 4, (uint32_t)sum),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import sanitized
 from class_cases import drawn_class_stats, small_base
 from fresh import SEED, rounds
 from random_models import random_model
+from random_transformers import Sizes, random_transformer
 
 from edgelora.core.formats.classes import ClassRow, class_inputs, pack_classes
 from edgelora.core.formats.ela import CLASSES
@@ -29,6 +32,10 @@ def models() -> Iterator[QuantModel]:
     """Dense layers only, then kinds that read their inputs in other ways; all with room for classes."""
     rng = np.random.default_rng(0)
     yield small_base(rng)
+    sizes = Sizes(5, 1, 20, 2, 1, 8, 20)
+    transformers = (random_transformer(seed, sizes) for seed in itertools.count())
+    model = next(model for model in transformers if model.ops[-1].kind == "dense" and class_inputs(model))
+    yield replace(model, class_stats=drawn_class_stats(rng, class_inputs(model), model.output.size))
     for kinds in (("conv", "gather", "depthwise", "dense"), ("conv", "residual", "max_pool", "dense")):
         for seed in range(100):
             model = random_model(seed, "small", kinds, edges=False)
