@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgelora.core.formats.elt import BYTES, PREFIX, WORDS, TokenTable
+from edgelora.core.formats.elt import BYTES, CUT, ONCE, PREFIX, TRIM, WORDS, TokenTable
 from edgelora.core.formats.envelope import FormatError
 from edgelora.core.twin import device
 from edgelora.model.datasets import text
@@ -103,10 +103,16 @@ def test_without_a_file_symbols_are_bytes_or_characters(tmp_path: Path) -> None:
         load_tokenizer(tmp_path, 256)
 
 
-@pytest.mark.parametrize("flags", [0, PREFIX])
-def test_a_long_text_is_encoded_in_parts(flags: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = TokenTable([b" ", b"a", b" a"], {32: 0, 97: 1}, {(0, 1): 2}, flags)
-    said = "aaa a  aa a" * 5
+LONG = ["aaa a  aa a" * 5, "aaaaaaa  b " * 5, "aaaaaaa \u2581b\u2581 \n a \n\na " * 5, "aaaaaaaa ", " " * 9 + "b"]
+
+
+@pytest.mark.parametrize(
+    "flags", [0, PREFIX, PREFIX | ONCE, CUT, PREFIX | ONCE | CUT, TRIM, PREFIX | TRIM, BYTES | WORDS]
+)
+@pytest.mark.parametrize("said", LONG, ids=range(len(LONG)))
+def test_a_long_text_is_encoded_in_parts(flags: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    units = {32: 0, 97: 1, 98: 3, 10: 4}
+    table = TokenTable([b" ", b"a", b" a", b"b", b"\n"], units, {(0, 1): 2}, flags)
     whole = tokens(table).encode(said)
     monkeypatch.setattr(tokenizers, "AT_ONCE", 7)
     assert tokenizers.encode(table.pack(), said).tolist() == whole

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edgelora.base.errors import EdgeloraError
 from edgelora.core.formats.elt import BYTES, CUT, ONCE, PREFIX, TRIM, WORDS, TokenTable
+from edgelora.core.formats.envelope import CRC_FROM
 from edgelora.core.formats.limits import MAX_SYMBOLS
 from edgelora.core.twin import device
 from edgelora.model.datasets.text import SYMBOLS
@@ -26,6 +27,7 @@ from edgelora.model.datasets.text import SYMBOLS
 JSON_FILE, MODEL_FILE = "tokenizer.json", "tokenizer.model"
 AT_ONCE = 200  # time grows with the square of a part
 MARK = "\u2581"  # SentencePiece's, of a space
+_BEFORE_WORD = re.compile(rf"(?<!{MARK}) (?=[^\s{MARK}])")
 _BYTE_SYMBOL = re.compile("<0x([0-9A-F]{2})>")
 _PROTO_TRAINER, _PROTO_NORMALIZER, _BPE = 2, 3, 2
 _NORMAL, _UNKNOWN, _CONTROL, _UNUSED, _BYTE = 1, 2, 3, 5, 6
@@ -70,13 +72,21 @@ def encode(table: bytes, text: str) -> NDArray[np.int64]:
 
     ValueError for other files.
     """
-    tokens, found, begin = device.module("tokens").Tokens(table), [], 0
-    while begin < len(text):
-        end = text.find(" ", begin + AT_ONCE)
-        end = len(text) if end < 0 else end
-        found += tokens.encode(text[begin:end])
-        begin = end + tokens.puts_space
+    tokens, found = device.module("tokens").Tokens(table), []
+    trims = table[CRC_FROM] & (TRIM | PREFIX) == TRIM
+    between = "" if tokens.puts_space else MARK if trims else " "  # trimming leaves a mark
+    for i, part in enumerate(_parts(text.lstrip(" ") if trims else text)):
+        found += tokens.encode(between + part if i else part)
     return np.array(found, np.int64)
+
+
+def _parts(text: str) -> Iterator[str]:
+    """A text cut at some of the spaces before words; its parts are without these spaces."""
+    begin = 0
+    while begin < len(text):
+        cut = _BEFORE_WORD.search(text, begin + AT_ONCE)
+        yield text[begin : cut.start() if cut else len(text)]
+        begin = cut.end() if cut else len(text)
 
 
 # ---- tokenizer.json --------------------------------------------------------------------------------------------------
