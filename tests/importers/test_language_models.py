@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import edgelora as command
 from commands import result
 from language_checkpoints import GPT2, LLAMA, Tensors, gpt2_tensors, llama_tensors, write_model
 
@@ -58,6 +59,16 @@ def test_the_command_reports_bits(tmp_path: Path) -> None:
     assert np.array_equal(encode(table, (tmp_path / "t.txt").read_text()), text())
     model = unpack_model((tmp_path / "base.elm").read_bytes())
     assert model.input.shape == (1, 16, 1) and load_net(tmp_path / "base.float.npz").base_id.hex() == found["base_id"]
+
+
+def test_a_refused_model_changes_no_file(tmp_path: Path) -> None:
+    folder, base = write_model(tmp_path / "m", LLAMA), tmp_path / "base.elm"
+    (tmp_path / "base.elt").write_bytes(b"of the model before")
+    (tmp_path / "t.txt").write_text("too short")
+    given = ("import", folder, "--text", tmp_path / "t.txt", "-o", base)
+    assert "give a longer text" in command(*given, code=1)
+    assert "--length is its only other option" in command(*given, "--fused", code=1)
+    assert (tmp_path / "base.elt").read_bytes() == b"of the model before" and not base.exists()
 
 
 def without(name: str) -> Callable[[Tensors], Tensors]:

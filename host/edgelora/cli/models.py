@@ -183,7 +183,6 @@ def cmd_import(args: argparse.Namespace) -> None:
 
     if args.model.is_dir() or args.text or args.length:
         made = _import_language_model(args)
-        made.save(args.output)
         return _show_import(args, made.model, made.elm, made.report)
     if args.fused and args.model.suffix not in (".keras", ".h5"):
         raise InputError("--fused is for Keras models (.keras, .h5): omit it")
@@ -264,14 +263,16 @@ def _show_import(
 def _import_language_model(args: argparse.Namespace) -> Quantized:
     from edgelora.model.importers.language_models import from_language_model, tokens_of
 
-    if not args.model.is_dir() or not args.text or args.data or args.labels or args.loss or args.front:
+    if not args.model.is_dir() or not args.text or args.data or args.labels or args.loss or args.front or args.fused:
         raise InputError(
             "a language model is a folder with config.json and model.safetensors, and needs --text, a file like what "
             "it will see; --length is its only other option"
         )
-    write_atomic(args.output.with_suffix(".elt"), tokens_of(args.model).pack())
     with console.step("quantize", args.json):
-        return from_language_model(args.model, args.text.read_text("utf-8", "ignore"), args.length)
+        made = from_language_model(args.model, args.text.read_text("utf-8", "ignore"), args.length)
+    made.save(args.output)
+    write_atomic(args.output.with_suffix(".elt"), tokens_of(args.model).pack())
+    return made
 
 
 def _check_wake_word(model: QuantModel, name: str) -> None:
