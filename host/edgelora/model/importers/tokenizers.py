@@ -100,7 +100,9 @@ def of_json(content: bytes) -> TokenTable:
         raise TokenizerError(f"{JSON_FILE}: not valid JSON ({error}): copy it again") from None
     try:
         return _of_json(found)
-    except (AttributeError, KeyError, TypeError, IndexError) as error:
+    except TokenizerError:
+        raise
+    except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
         raise TokenizerError(f"{JSON_FILE}: not a tokenizer of byte pairs ({error!r}): copy it again") from None
 
 
@@ -132,6 +134,7 @@ def _of_json(found: Any) -> TokenTable:
 
 def _by_number(vocabulary: dict[str, int]) -> list[str]:
     count = len(vocabulary)
+    _require(count > 0, "it has no symbols: copy it again")
     _require(count <= MAX_SYMBOLS, f"it has {count} symbols, the limit is {MAX_SYMBOLS}: train a smaller one")
     _require(sorted(vocabulary.values()) == list(range(count)), "its symbols aren't numbered from 0 without gaps")
     return sorted(vocabulary, key=lambda name: vocabulary[name])
@@ -237,7 +240,7 @@ def of_sentencepiece(content: bytes) -> TokenTable:
 
 def _name(content: Any) -> str:
     try:
-        return bytes(content).decode()
+        return str(content, "utf-8")
     except (UnicodeDecodeError, TypeError):
         raise TokenizerError(f"{MODEL_FILE}: a symbol is not UTF-8: copy it again") from None
 
