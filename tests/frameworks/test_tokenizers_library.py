@@ -10,7 +10,7 @@ import sentencepiece
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from edgelora.core.twin import device
-from edgelora.model.importers.tokenizers import of_json, of_sentencepiece
+from edgelora.model.importers.tokenizers import TokenizerError, of_json, of_sentencepiece
 
 TEXT = "the people of these states, who said: it's ours; we'll go on in 1789 to the End (and then?) être naïve ñu"
 WORDS = TEXT.split()
@@ -56,8 +56,16 @@ def of_metaspace(scheme: str, split: bool) -> Tokenizer:
     return made
 
 
+def of_level_unknown() -> Tokenizer:
+    """Of bytes, all of which it knows, so that its symbol of unknown ones is none of any text."""
+    found = json.loads(of_level().to_str())
+    found["model"]["unk_token"] = "<|endoftext|>"
+    return Tokenizer.from_str(json.dumps(found))
+
+
 HUGGING_FACE: dict[str, Callable[[], Tokenizer]] = {
     "bytes": of_level,
+    "bytes, unknown": of_level_unknown,
     "llama": of_llama,
     "metaspace": lambda: of_metaspace("always", True),
     "metaspace, never": lambda: of_metaspace("never", True),
@@ -74,8 +82,19 @@ def test_tables_encode_as_tokenizers_does(name: str) -> None:
     for text in drawn():
         wanted = made.encode(text, add_special_tokens=False).ids
         assert tokens.encode(text) == wanted, text
-        if name == "bytes":
+        if name.startswith("bytes"):
             assert tokens.decode(wanted).decode() == text
+
+
+def test_unknown_characters_in_a_row_are_one_symbol_or_refused() -> None:
+    found = json.loads(of_metaspace("always", True).to_str())
+    text = "the 日本 z日z"
+    one = device.module("tokens").Tokens(of_json(json.dumps(found).encode()).pack())
+    assert one.encode(text) == Tokenizer.from_str(json.dumps(found)).encode(text).ids
+    found["model"]["fuse_unk"] = False
+    assert one.encode(text) != Tokenizer.from_str(json.dumps(found)).encode(text).ids
+    with pytest.raises(TokenizerError, match="set fuse_unk to true"):
+        of_json(json.dumps(found).encode())
 
 
 @pytest.mark.parametrize(

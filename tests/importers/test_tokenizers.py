@@ -160,6 +160,7 @@ REFUSED: list[tuple[Callable[[], TokenTable], str]] = [
     (lambda: of_json(b'{"model": {"vocab": {"a": 0}, "merges": ["a b"]}}'), "not a tokenizer of byte pairs"),
     (lambda: of_json(b'{"model": {"vocab": {"a": 0}, "merges": ["a b c"]}}'), "not a tokenizer of byte pairs"),
     (lambda: of_json(b'{"model": {"vocab": {"\\ud800": 0}, "merges": []}}'), "not a tokenizer of byte pairs"),
+    (lambda: of_json(b'{"model": {"vocab": {"a": 0}, "merges": [], "unk_token": "a"}}'), "set fuse_unk to true"),
     (lambda: of_json(b'{"model": {"vocab": {}, "merges": []}}'), "it has no symbols: copy it again"),
     (model(type="WordPiece"), "its model is 'WordPiece', must be BPE"),
     (model(dropout=0.1), "dropout is 0.1"),

@@ -129,6 +129,8 @@ def _of_json(found: Any) -> TokenTable:
     spoken = {name: i for name, i in numbers.items() if name not in control and len(name) == 1}
     units = {_BYTES[name] if of_bytes else ord(" " if name == MARK else name): i for name, i in spoken.items()}
     _check_bytes(names, first_byte)
+    fused = unknown is None or first_byte is not None or model.get("fuse_unk") or of_bytes and len(units) == 256
+    _require(fused, "it makes a symbol of each unknown character of a run: set fuse_unk to true, there or in training")
     return TokenTable(texts, units, pairs, flags, None if unknown is None else numbers[unknown], first_byte)
 
 
