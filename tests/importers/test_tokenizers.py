@@ -2,6 +2,7 @@
 
 import json
 import random
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,13 @@ def proto(number: int, value: int | bytes) -> bytes:
     return varint(number << 3 | 2) + varint(len(value)) + value
 
 
-def sentencepiece(names: list[tuple[str, int]], rule: bytes = b"identity", kind: int = 2) -> bytes:
-    pieces = [proto(1, proto(1, name.encode()) + b"\x15\0\0\0\0" + proto(3, of)) for name, of in names]
+def sentencepiece(names: list[tuple[str, int]], rule: bytes = b"identity", kind: int = 2, step: float = -1) -> bytes:
+    """step: from a piece's score to that of the next."""
+    scores = [struct.pack("<f", step * i) for i in range(len(names))]
+    pieces = [
+        proto(1, proto(1, name.encode()) + b"\x15" + score + proto(3, of))
+        for (name, of), score in zip(names, scores, strict=True)
+    ]
     return b"".join([*pieces, proto(2, proto(3, kind)), proto(3, proto(1, rule))])
 
 
@@ -179,6 +185,7 @@ REFUSED: list[tuple[Callable[[], TokenTable], str]] = [
     (lambda: of_sentencepiece(b"\x08\x01" * 3), "not a model of SentencePiece"),
     (lambda: of_sentencepiece(b""), "it has 0 symbols"),
     (lambda: of_sentencepiece(proto(1, proto(1, 1 << 60))), "a symbol is not UTF-8: copy it again"),
+    (lambda: of_sentencepiece(sentencepiece(LEARNED, step=1)), "aren't ordered by score, as those of spm_train"),
     (lambda: of_sentencepiece(sentencepiece(LEARNED, kind=1)), "it isn't of byte pairs"),
     (lambda: of_sentencepiece(sentencepiece(LEARNED, rule=b"nmt_nfkc")), "normalization_rule_name='identity'"),
     (lambda: of_sentencepiece(sentencepiece([*LEARNED, ("x", 4)])), "symbols of the user's own"),

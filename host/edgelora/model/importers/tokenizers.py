@@ -206,12 +206,14 @@ def _require(condition: bool, message: str) -> None:
 
 def of_sentencepiece(content: bytes) -> TokenTable:
     """The table of a `.model` file. Raises TokenizerError."""
-    names, kinds, trainer, normalizer = [], [], dict[int, Any](), dict[int, Any]()
+    names, kinds, scores, trainer, normalizer = [], [], list[float](), dict[int, Any](), dict[int, Any]()
     for number, value in _fields(content):
         if number == 1:
             piece = dict(_fields(value))
             names.append(_name(piece.get(1, b"")))
             kinds.append(piece.get(3, _NORMAL))
+            if kinds[-1] == _NORMAL and len(names[-1]) > 1:
+                scores.append(piece.get(2, 0.0))
         elif number == _PROTO_TRAINER:
             trainer = dict(_fields(value))
         elif number == _PROTO_NORMALIZER:
@@ -222,6 +224,8 @@ def of_sentencepiece(content: bytes) -> TokenTable:
     _require(not trainer.get(24) and normalizer.get(5, 1), "it treats spaces as suffixes or doesn't mark them")
     known = set(kinds) <= {_NORMAL, _UNKNOWN, _CONTROL, _UNUSED, _BYTE}
     _require(known, "it has symbols of the user's own, which are taken before others")
+    ordered = all(isinstance(score, float) for score in scores) and scores == sorted(scores, reverse=True)
+    _require(ordered, "its symbols aren't ordered by score, as those of spm_train are: train it anew")
     control = {name for name, kind in zip(names, kinds, strict=True) if kind in (_UNKNOWN, _CONTROL, _UNUSED)}
     first_byte = names.index("<0x00>") if _BYTE in kinds and "<0x00>" in names else None
     _require((first_byte is None) == (_BYTE not in kinds), "it lacks symbols of bytes")
