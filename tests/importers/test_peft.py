@@ -215,6 +215,9 @@ def test_other_checkpoints_are_refused(tmp_path: Path, tensors: dict[str, NDArra
     ):
         with pytest.raises(peft.PeftError, match=message):
             peft.load_checkpoint(checkpoint(tmp_path / "c", content, **config))
+    (tmp_path / "c" / "adapter_config.json").write_text("[" * 100_000)
+    with pytest.raises(peft.PeftError, match="not valid JSON"):
+        peft.load_checkpoint(tmp_path / "c")
     (tmp_path / "c" / "adapter_config.json").unlink()
     with pytest.raises(peft.PeftError, match="is missing"):
         peft.load_checkpoint(tmp_path / "c" / "adapter_model.safetensors")
@@ -560,6 +563,7 @@ def test_no_loss_of_accuracy_is_reported_where_there_is_none(
         ({"r": 7}, "is 7, adapter_model.safetensors has rank 3"),
         ({"rank_pattern": {"head": 2}}, "r of module head is 2"),
         ({"lora_alpha": True}, "must be a number"),
+        ({"lora_alpha": 10**400}, "must be a number"),
     ],
 )
 def test_settings_that_change_what_is_computed_are_refused(

@@ -21,6 +21,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -124,7 +125,7 @@ def load_checkpoint(path: Path) -> list[Module]:
 def _config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PeftError(f"{path.name}: not valid JSON ({error}): copy it again") from None
     except FileNotFoundError:
         raise PeftError(f"{path} is missing: it holds lora_alpha; copy it next to the .safetensors file") from None
@@ -178,7 +179,7 @@ def _module(name: str, pair: dict[str, NDArray[np.float32]], config: dict[str, A
 def _scaling(name: str, rank: int, config: dict[str, Any]) -> float:
     """alpha / r, or alpha / sqrt(r) if rank-stabilized."""
     alpha = _setting(config, "lora_alpha", "alpha_pattern", name)
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= sys.float_info.max:
         raise PeftError(f"{CONFIG_FILE}: lora_alpha is {alpha!r}, must be a number")
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
