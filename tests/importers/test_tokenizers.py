@@ -162,7 +162,8 @@ def model(**changes: Any) -> Callable[[], TokenTable]:
 
 REFUSED: list[tuple[Callable[[], TokenTable], str]] = [
     (lambda: of_json(b"{"), "not valid JSON"),
-    (lambda: of_json(b"[]"), "not a tokenizer of byte pairs"),
+    (lambda: of_json(b"[]"), "tokenizer.json: not a JSON object: copy it again"),
+    (lambda: of_json(b'{"model": {}, "model": {}}'), "not valid JSON .a name appears twice.: copy it again"),
     (lambda: of_json(b'{"model": {"vocab": {"a": 0}, "merges": ["a b"]}}'), "not a tokenizer of byte pairs"),
     (lambda: of_json(b'{"model": {"vocab": {"a": 0}, "merges": ["a b c"]}}'), "not a tokenizer of byte pairs"),
     (lambda: of_json(b'{"model": {"vocab": {"\\ud800": 0}, "merges": []}}'), "not a tokenizer of byte pairs"),

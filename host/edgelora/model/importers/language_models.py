@@ -34,6 +34,7 @@ from edgelora.model.quantization.quantize import Quantized, quantize
 from edgelora.model.quantization.report import report
 
 from . import peft
+from .json_object import json_object
 from .safetensors import read_safetensors
 from .tokenizers import encode, load_tokenizer
 
@@ -127,14 +128,10 @@ def _windows(ids: NDArray[np.integer], length: int, symbols: int) -> tuple[Datas
 
 def _settings(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        content = path.read_bytes()
     except FileNotFoundError:
         raise LanguageModelError(f"{path} is missing: give the folder that save_pretrained wrote") from None
-    except (ValueError, RecursionError) as error:
-        raise LanguageModelError(f"{path.name}: not valid JSON ({error}): copy it again") from None
-    if not isinstance(found, dict):
-        raise LanguageModelError(f"{path.name}: is not a JSON object: copy it again")
-    return found
+    return json_object(content, f"{path.name}:", LanguageModelError)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from edgelora.model.floatnet import layers as floatnet_layers
 from edgelora.model.floatnet.layers import FloatNet, Layer, Shape
 from edgelora.model.quantization.adapter_fit import UNIT_A, AdapterFit, Matrix, fit_adapter, weight_scales
 
+from .json_object import json_object
 from .safetensors import read_safetensors, write_safetensors
 
 FLATTENINGS = ("chw", "hwc")
@@ -124,13 +125,10 @@ def load_checkpoint(path: Path) -> list[Module]:
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise PeftError(f"{path.name}: not valid JSON ({error}): copy it again") from None
+        content = path.read_bytes()
     except FileNotFoundError:
         raise PeftError(f"{path} is missing: it holds lora_alpha; copy it next to the .safetensors file") from None
-    if not isinstance(config, dict):
-        raise PeftError(f"{path.name}: is not a JSON object: copy it again")
+    config = json_object(content, f"{path.name}:", PeftError)
     if config.get("peft_type", "LORA") != "LORA":
         raise PeftError(f"{path.name}: peft_type is {config['peft_type']!r}, only plain LoRA is supported")
     for key, value in config.items():

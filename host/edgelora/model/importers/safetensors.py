@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgelora.base.errors import EdgeloraError, InputError
+from edgelora.base.errors import EdgeloraError
 from edgelora.core.formats.files import write_atomic
+
+from .json_object import json_object
 
 MAX_HEADER = 100_000_000  # bytes, the reference implementation's own limit
 MAX_SIDES = 8
@@ -69,19 +71,7 @@ def _header(data: bytes, name: str) -> tuple[dict[str, Any], int]:
         size <= MAX_HEADER and end <= len(data),
         f"{name}: its header would end at {end}, the file at {len(data)}: it is truncated, or not a safetensors file",
     )
-    try:
-        header = json.loads(data[_SIZE.size : end].decode(), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise SafetensorsError(f"{name}: its header is not valid JSON ({error}): copy it again") from None
-    _require(isinstance(header, dict), f"{name}: its header is not a JSON object: copy it again")
-    return header, end
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) < len(keys):
-        raise InputError("a name appears twice")
-    return dict(pairs)
+    return json_object(data[_SIZE.size : end], f"{name}: its header is", SafetensorsError), end
 
 
 def _span(entry: Any, limit: int, where: str) -> tuple[int, int]:

@@ -7,7 +7,6 @@ https://github.com/google/sentencepiece.
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 from collections.abc import Iterator
@@ -23,6 +22,8 @@ from edgelora.core.formats.envelope import CRC_FROM
 from edgelora.core.formats.limits import MAX_SYMBOLS
 from edgelora.core.twin import device
 from edgelora.model.datasets.text import SYMBOLS
+
+from .json_object import json_object
 
 JSON_FILE, MODEL_FILE = "tokenizer.json", "tokenizer.model"
 AT_ONCE = 200  # time grows with the square of a part
@@ -94,10 +95,7 @@ def _parts(text: str) -> Iterator[str]:
 
 def of_json(content: bytes) -> TokenTable:
     """The table of a `tokenizer.json`. Raises TokenizerError."""
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise TokenizerError(f"{JSON_FILE}: not valid JSON ({error}): copy it again") from None
+    found = json_object(content, f"{JSON_FILE}:", TokenizerError)
     try:
         return _of_json(found)
     except TokenizerError:
@@ -106,7 +104,7 @@ def of_json(content: bytes) -> TokenTable:
         raise TokenizerError(f"{JSON_FILE}: not a tokenizer of byte pairs ({error!r}): copy it again") from None
 
 
-def _of_json(found: Any) -> TokenTable:
+def _of_json(found: dict[str, Any]) -> TokenTable:
     model = found["model"]
     _require(model.get("type", "BPE") == "BPE", f"its model is {model.get('type')!r}, must be BPE")
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"):
