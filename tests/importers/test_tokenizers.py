@@ -116,9 +116,14 @@ LONG = ["aaa a  aa a" * 5, "aaaaaaa  b " * 5, "aaaaaaa \u2581b\u2581 \n a \n\na 
     "flags", [0, PREFIX, PREFIX | ONCE, CUT, PREFIX | ONCE | CUT, TRIM, PREFIX | TRIM, BYTES | WORDS]
 )
 @pytest.mark.parametrize("said", LONG, ids=range(len(LONG)))
-def test_a_long_text_is_encoded_in_parts(flags: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    units = {32: 0, 97: 1, 98: 3, 10: 4}
-    table = TokenTable([b" ", b"a", b" a", b"b", b"\n"], units, {(0, 1): 2}, flags)
+@pytest.mark.parametrize("pairs", [{(0, 1): 2}, {(0, 1): 2, (1, 0): 5}, {(0, 0): 6, (3, 0): 7, (0, 1): 2}], ids=str)
+def test_a_long_text_is_encoded_in_parts(
+    flags: int, said: str, pairs: dict[tuple[int, int], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pairs that reach across spaces, too, where the table allows it."""
+    units, made = {32: 0, 97: 1, 98: 3, 10: 4}, {1, 0, 2, 3, 4} | set(pairs.values())
+    texts = [b" ", b"a", b" a", b"b", b"\n", b"a ", b"  ", b"b "]
+    table = TokenTable([text if i in made else b"" for i, text in enumerate(texts)], units, pairs, flags)
     whole = tokens(table).encode(said)
     monkeypatch.setattr(tokenizers, "AT_ONCE", 7)
     assert tokenizers.encode(table.pack(), said).tolist() == whole

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from .json_object import json_object
 JSON_FILE, MODEL_FILE = "tokenizer.json", "tokenizer.model"
 AT_ONCE = 200  # time grows with the square of a part
 MARK = "\u2581"  # SentencePiece's, of a space
-_BEFORE_WORD = re.compile(rf"(?<!{MARK}) (?=[^\s{MARK}])")
+_BEFORE_WORD = re.compile(rf"(?<=[^\s{MARK}]) (?=[^\s{MARK}])")
 _BYTE_SYMBOL = re.compile("<0x([0-9A-F]{2})>")
 _PROTO_TRAINER, _PROTO_NORMALIZER, _BPE = 2, 3, 2
 _NORMAL, _UNKNOWN, _CONTROL, _UNUSED, _BYTE = 1, 2, 3, 5, 6
@@ -76,18 +77,25 @@ def encode(table: bytes, text: str) -> NDArray[np.int64]:
     tokens, found = device.module("tokens").Tokens(table), []
     trims = table[CRC_FROM] & (TRIM | PREFIX) == TRIM
     between = "" if tokens.puts_space else MARK if trims else " "  # trimming leaves a mark
-    for i, part in enumerate(_parts(text.lstrip(" ") if trims else text)):
+    for i, part in enumerate(_parts(text.lstrip(" ") if trims else text, _joined(tokens, table[CRC_FROM]))):
         found += tokens.encode(between + part if i else part)
     return np.array(found, np.int64)
 
 
-def _parts(text: str) -> Iterator[str]:
-    """A text cut at some of the spaces before words; its parts are without these spaces."""
+def _joined(tokens: Any, flags: int) -> set[int]:
+    """The bytes that a symbol may join to a space behind them."""
+    texts = () if flags & (WORDS | CUT) else (tokens.decode([symbol]) for symbol in range(tokens.symbols))
+    return {one for text in texts for one, behind in pairwise(text) if behind == ord(" ")}
+
+
+def _parts(text: str, joined: set[int]) -> Iterator[str]:
+    """A text cut at some of the lone spaces before words; its parts are without these spaces."""
     begin = 0
-    while begin < len(text):
-        cut = _BEFORE_WORD.search(text, begin + AT_ONCE)
-        yield text[begin : cut.start() if cut else len(text)]
-        begin = cut.end() if cut else len(text)
+    for cut in _BEFORE_WORD.finditer(text):
+        if cut.start() >= begin + AT_ONCE and text[cut.start() - 1].encode()[-1] not in joined:
+            yield text[begin : cut.start()]
+            begin = cut.end()
+    yield text[begin:]
 
 
 # ---- tokenizer.json --------------------------------------------------------------------------------------------------
