@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -159,6 +160,8 @@ def test_broken_rules_are_told(name: str) -> None:
 def test_tables_that_are_too_large() -> None:
     with pytest.raises(FormatError, match="1025 symbols: the limit is 1024"):
         TokenTable([b"a"] * 1025, {}).pack()
+    with pytest.raises(FormatError, match="65535 bytes of text, 0 pairs and 1 units: the limit of each is 65534"):
+        TokenTable([b"a" * 65535], {97: 0}).pack()
 
 
 def model(**changes: Any) -> Callable[[], TokenTable]:
@@ -174,8 +177,9 @@ REFUSED: list[tuple[Callable[[], TokenTable], str]] = [
     (lambda: of_json(b'{"model": {"vocab": {"\\ud800": 0}, "merges": []}}'), "not a tokenizer of byte pairs"),
     (lambda: of_json(b'{"model": {"vocab": {"a": 0}, "merges": [], "unk_token": "a"}}'), "set fuse_unk to true"),
     (lambda: of_json(b'{"model": {"vocab": {}, "merges": []}}'), "it has no symbols: copy it again"),
-    (model(type="WordPiece"), "its model is 'WordPiece', must be BPE"),
+    (model(type="WordPiece"), "its model is 'WordPiece': train one of kind BPE"),
     (model(dropout=0.1), "dropout is 0.1"),
+    (model(dropout=10**1000), r"dropout is 10{59}\.\.\., which"),
     (model(end_of_word_suffix="</w>"), "end_of_word_suffix is '</w>'"),
     (model(merges=["Ġ the", "t h", "th e"]), "its merges are in another order"),
     (model(vocab={"a": 1}), "aren't numbered from 0"),
@@ -189,7 +193,7 @@ REFUSED: list[tuple[Callable[[], TokenTable], str]] = [
     ),
     (lambda: of_sentencepiece(b"\x0a\xff"), "ends within a"),
     (lambda: of_sentencepiece(b"\x08\x01" * 3), "not a model of SentencePiece"),
-    (lambda: of_sentencepiece(b""), "it has 0 symbols"),
+    (lambda: of_sentencepiece(b""), "it has no symbols"),
     (lambda: of_sentencepiece(proto(1, proto(1, 1 << 60))), "a symbol is not UTF-8: copy it again"),
     (lambda: of_sentencepiece(sentencepiece(LEARNED, step=1)), "aren't ordered by score, as those of spm_train"),
     (lambda: of_sentencepiece(sentencepiece(LEARNED, kind=1)), "it isn't of byte pairs"),
@@ -201,5 +205,6 @@ REFUSED: list[tuple[Callable[[], TokenTable], str]] = [
 
 @pytest.mark.parametrize(("make", "message"), REFUSED)
 def test_tokenizers_that_are_refused(make: Callable[[], TokenTable], message: str) -> None:
-    with pytest.raises(TokenizerError, match=message):
+    with pytest.raises(TokenizerError, match=message) as told:
         make()
+    assert re.search(": (add|copy|set|train) [^:]*$", str(told.value))

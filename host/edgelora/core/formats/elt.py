@@ -40,7 +40,11 @@ class TokenTable:
         count = len(self.texts)
         require(1 <= count <= MAX_SYMBOLS, f"a tokenizer of {count} symbols: the limit is {MAX_SYMBOLS}")
         ends = np.cumsum([len(text) for text in self.texts])
-        require(max(ends[-1], len(self.pairs), len(self.units)) < NONE, "the tokenizer's table is too large")
+        require(
+            max(ends[-1], len(self.pairs), len(self.units)) < NONE,
+            f"a tokenizer of {ends[-1]} bytes of text, {len(self.pairs)} pairs and {len(self.units)} units: the limit "
+            f"of each is {NONE - 1}: train a smaller one",
+        )
         units, pairs = sorted(self.units.items()), sorted((a << 16 | b, c) for (a, b), c in self.pairs.items())
         arrays = [
             np.array([unit for unit, _ in units], "<u4"),

@@ -24,13 +24,14 @@ from edgelora.core.formats.limits import MAX_SYMBOLS
 from edgelora.core.twin import device
 from edgelora.model.datasets.text import SYMBOLS
 
-from .json_object import json_object
+from .json_object import json_object, shown
 
 JSON_FILE, MODEL_FILE = "tokenizer.json", "tokenizer.model"
 AT_ONCE = 200  # time grows with the square of a part
 MARK = "\u2581"  # SentencePiece's, of a space
 _BEFORE_WORD = re.compile(rf"(?<=[^\s{MARK}]) (?=[^\s{MARK}])")
 _BYTE_SYMBOL = re.compile("<0x([0-9A-F]{2})>")
+_CUTTERS = f"ByteLevel, or Metaspace with replacement {MARK!r}"
 _PROTO_TRAINER, _PROTO_NORMALIZER, _BPE = 2, 3, 2
 _NORMAL, _UNKNOWN, _CONTROL, _UNUSED, _BYTE = 1, 2, 3, 5, 6
 
@@ -114,11 +115,13 @@ def of_json(content: bytes) -> TokenTable:
 
 def _of_json(found: dict[str, Any]) -> TokenTable:
     model = found["model"]
-    _require(model.get("type", "BPE") == "BPE", f"its model is {model.get('type')!r}, must be BPE")
+    kind = model.get("type", "BPE")
+    _require(kind == "BPE", f"its model is {shown(kind)}", "train one of kind BPE")
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"):
-        _require(not model.get(name), f"{name} is {model.get(name)!r}, which isn't supported")
+        _require(not model.get(name), f"{name} is {shown(model.get(name))}, which isn't supported", "train without it")
     added = {one["id"]: one for one in found.get("added_tokens") or ()}
-    _require(all(one["special"] for one in added.values()), "it has added tokens that are no special ones")
+    special = all(one["special"] for one in added.values())
+    _require(special, "it has added tokens that are no special ones", "add them by add_special_tokens")
     flags, of_bytes = _cuts(_steps(found.get("normalizer")), _steps(found.get("pre_tokenizer")))
     names = _by_number(model["vocab"] | {one["content"]: number for number, one in added.items()})
     numbers = {name: i for i, name in enumerate(names)}
@@ -131,20 +134,21 @@ def _of_json(found: dict[str, Any]) -> TokenTable:
         left, right = merge.split(" ") if isinstance(merge, str) else merge
         pairs[numbers[left], numbers[right]] = numbers[left + right]
     made = list(pairs.values())
-    _require(made == sorted(made), "its merges are in another order than its symbols")
+    _require(made == sorted(made), "its merges are in another order than its symbols", "train it anew")
     spoken = {name: i for name, i in numbers.items() if name not in control and len(name) == 1}
     units = {_BYTES[name] if of_bytes else ord(" " if name == MARK else name): i for name, i in spoken.items()}
     _check_bytes(names, first_byte)
     fused = unknown is None or first_byte is not None or model.get("fuse_unk") or of_bytes and len(units) == 256
-    _require(fused, "it makes a symbol of each unknown character of a run: set fuse_unk to true, there or in training")
+    remedy = "set fuse_unk to true, there or in training"
+    _require(fused, "it makes a symbol of each unknown character of a run", remedy)
     return TokenTable(texts, units, pairs, flags, None if unknown is None else numbers[unknown], first_byte)
 
 
 def _by_number(vocabulary: dict[str, int]) -> list[str]:
     count = len(vocabulary)
-    _require(count > 0, "it has no symbols: copy it again")
-    _require(count <= MAX_SYMBOLS, f"it has {count} symbols, the limit is {MAX_SYMBOLS}: train a smaller one")
-    _require(sorted(vocabulary.values()) == list(range(count)), "its symbols aren't numbered from 0 without gaps")
+    _check_count(count)
+    numbered = sorted(vocabulary.values()) == list(range(count))
+    _require(numbered, "its symbols aren't numbered from 0 without gaps", "train it anew, with all special tokens")
     return sorted(vocabulary, key=lambda name: vocabulary[name])
 
 
@@ -162,15 +166,17 @@ def _cuts(normalizers: list[Any], cutters: list[Any]) -> tuple[int, bool]:
             flags |= PREFIX
         else:
             spaces = one["type"] == "Replace" and one["pattern"] == {"String": " "} and one["content"] == MARK
-            _require(spaces, f"it normalizes text by {one['type']}, which isn't supported")
-    _require(len(cutters) <= 1, "it cuts text in several steps")
+            _require(spaces, f"it normalizes text by {one['type']}, which isn't supported", "train without it")
+    _require(len(cutters) <= 1, "it cuts text in several steps", f"train with one, {_CUTTERS}")
     for one in cutters:
         if one["type"] == "ByteLevel":
             flags |= BYTES | (WORDS if one.get("use_regex", True) else 0) | (PREFIX if one["add_prefix_space"] else 0)
-            _require(not normalizers and not one["add_prefix_space"], "it is of bytes and puts a space before a text")
+            normal = not normalizers and not one["add_prefix_space"]
+            _require(normal, "it is of bytes and puts a space before a text", "train with add_prefix_space=False")
         else:
             known = one["type"] == "Metaspace" and one.get("replacement", MARK) == MARK and not normalizers
-            _require(known, f"it cuts text by {one['type']}, which isn't supported")
+            remedy = f"train with {_CUTTERS} and without a normalizer"
+            _require(known, f"it cuts text by {one['type']}, which isn't supported as it is set", remedy)
             flags |= PREFIX | ONCE if one.get("prepend_scheme", "always") != "never" else 0
             flags |= CUT if one.get("split", True) else 0
     return flags, bool(flags & BYTES)
@@ -199,12 +205,18 @@ _BYTES = _byte_characters()
 def _check_bytes(names: list[str], first_byte: int | None) -> None:
     if first_byte is not None:
         wanted = [f"<0x{byte:02X}>" for byte in range(256)]
-        _require(names[first_byte : first_byte + 256] == wanted, "its symbols of bytes aren't one behind the other")
+        behind = names[first_byte : first_byte + 256] == wanted
+        _require(behind, "its symbols of bytes aren't one behind the other", "train it anew with byte_fallback")
 
 
-def _require(condition: bool, message: str) -> None:
+def _check_count(count: int) -> None:
+    _require(count > 0, "it has no symbols", "copy it again")
+    _require(count <= MAX_SYMBOLS, f"it has {count} symbols, the limit is {MAX_SYMBOLS}", "train a smaller one")
+
+
+def _require(condition: bool, message: str, remedy: str) -> None:
     if not condition:
-        raise TokenizerError(f"the tokenizer can't be a table for boards: {message}")
+        raise TokenizerError(f"the tokenizer can't be a table for boards: {message}", remedy=remedy)
 
 
 # ---- SentencePiece ---------------------------------------------------------------------------------------------------
@@ -224,17 +236,21 @@ def of_sentencepiece(content: bytes) -> TokenTable:
             trainer = dict(_fields(value))
         elif number == _PROTO_NORMALIZER:
             normalizer = dict(_fields(value))
-    _require(1 <= len(names) <= MAX_SYMBOLS, f"it has {len(names)} symbols, the limit is {MAX_SYMBOLS}")
-    _require(trainer.get(3, 1) == _BPE, "it isn't of byte pairs: train with model_type='bpe'")
-    _require(normalizer.get(1, b"") == b"identity", "it normalizes text: train with normalization_rule_name='identity'")
-    _require(not trainer.get(24) and normalizer.get(5, 1), "it treats spaces as suffixes or doesn't mark them")
+    _check_count(len(names))
+    _require(trainer.get(3, 1) == _BPE, "it isn't of byte pairs", "train with model_type='bpe'")
+    plain = normalizer.get(1, b"") == b"identity"
+    _require(plain, "it normalizes text", "train with normalization_rule_name='identity'")
+    marked = not trainer.get(24) and normalizer.get(5, 1)
+    remedy = "train with treat_whitespace_as_suffix=False and escape_whitespaces=True"
+    _require(marked, "it treats spaces as suffixes or doesn't mark them", remedy)
     known = set(kinds) <= {_NORMAL, _UNKNOWN, _CONTROL, _UNUSED, _BYTE}
-    _require(known, "it has symbols of the user's own, which are taken before others")
+    remedy = "train without user_defined_symbols"
+    _require(known, "it has symbols of the user's own, which are taken before others", remedy)
     ordered = all(isinstance(score, float) for score in scores) and scores == sorted(scores, reverse=True)
-    _require(ordered, "its symbols aren't ordered by score, as those of spm_train are: train it anew")
+    _require(ordered, "its symbols aren't ordered by score, as those of spm_train are", "train it anew")
     control = {name for name, kind in zip(names, kinds, strict=True) if kind in (_UNKNOWN, _CONTROL, _UNUSED)}
     first_byte = names.index("<0x00>") if _BYTE in kinds and "<0x00>" in names else None
-    _require((first_byte is None) == (_BYTE not in kinds), "it lacks symbols of bytes")
+    _require((first_byte is None) == (_BYTE not in kinds), "it lacks symbols of bytes", "train it anew")
     _check_bytes(names, first_byte)
     numbers = {name: i for i, (name, kind) in enumerate(zip(names, kinds, strict=True)) if kind == _NORMAL}
     units = {ord(" " if name == MARK else name): i for name, i in numbers.items() if len(name) == 1}
