@@ -4,6 +4,7 @@ import json
 import random
 import re
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,12 @@ def test_characters_fall_back_to_bytes() -> None:
     assert one.encode("a") == [258] and one.encode("  baa   b ") == [space, 259, a, space, b]
     assert one.encode("é") == [space, 2 + 0xC3, 2 + 0xA9]
     assert one.decode([1, *one.encode("ba é")]) == "ba é".encode()
+
+
+def test_a_long_symbol_takes_no_time() -> None:
+    start = time.process_time()
+    table = of_sentencepiece(sentencepiece([*LEARNED, ("ab" * 150_000, 1)]))
+    assert len(table.texts) == 6 and time.process_time() - start < 2
 
 
 def test_unknown_characters() -> None:

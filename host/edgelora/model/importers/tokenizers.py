@@ -254,11 +254,12 @@ def of_sentencepiece(content: bytes) -> TokenTable:
     _check_bytes(names, first_byte)
     numbers = {name: i for i, (name, kind) in enumerate(zip(names, kinds, strict=True)) if kind == _NORMAL}
     units = {ord(" " if name == MARK else name): i for name, i in numbers.items() if len(name) == 1}
+    lengths = {len(name) for name in numbers}
     pairs = {
         (numbers[name[:at]], numbers[name[at:]]): i
         for name, i in numbers.items()
-        for at in range(1, len(name))
-        if name[:at] in numbers and name[at:] in numbers
+        for at in lengths
+        if 0 < at < len(name) and name[:at] in numbers and name[at:] in numbers
     }
     texts = [_text(name, control, False, kind == _BYTE) for name, kind in zip(names, kinds, strict=True)]
     flags = (PREFIX if normalizer.get(3, 1) else 0) | (TRIM if normalizer.get(4, 1) else 0)
