@@ -1,6 +1,7 @@
 """Language models from Hugging Face's files: quantized near their float networks, and others refused by name."""
 
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,6 +118,20 @@ def test_refusals_name_the_setting_or_tensor(
     tensors = gpt2_tensors(GPT2) if config["model_type"] == "gpt2" else llama_tensors(LLAMA)
     with pytest.raises(LanguageModelError, match=message):
         load_language_model(write_model(tmp_path, config, change(tensors)), 32)
+
+
+def test_masks_of_older_files_are_ignored(tmp_path: Path) -> None:
+    """GPT-2's causal mask was saved as bytes, and with `masked_bias`, which is empty here."""
+    x = text(96, 32).reshape(1, 1, 32, 1).astype(np.float32)
+    wanted = layers.predict(load_language_model(write_model(tmp_path, GPT2), 32), x)
+    data = (tmp_path / "model.safetensors").read_bytes()
+    at = 8 + struct.unpack_from("<Q", data)[0]
+    header, end = json.loads(data[8:at]), len(data) - at
+    header["transformer.h.0.attn.bias"] = {"dtype": "U8", "shape": [1, 1, 4, 4], "data_offsets": [end, end + 16]}
+    header["transformer.h.0.attn.masked_bias"] = {"dtype": "F32", "shape": [0], "data_offsets": [end + 16, end + 16]}
+    content = json.dumps(header).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(content)) + content + data[at:] + bytes(16))
+    assert np.array_equal(layers.predict(load_language_model(tmp_path, 32), x), wanted)
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "[" * 100000, '{"model_type": 3}'])

@@ -166,7 +166,12 @@ def test_damage_is_told(tmp_path: Path) -> None:
         (b'{"a": {"dtype": "I8", "shape": [4], "data_offsets": [0, 4]}}', "its type is 'I8'"),
         (b'{"a": {"dtype": "F32", "shape": [true], "data_offsets": [0, 4]}}', "its shape is"),
         (b'{"a": {"dtype": "F32", "shape": [0, 99999999999999999999], "data_offsets": [0, 0]}}', "its shape is"),
+        (
+            b'{"a": {"dtype": "F32", "shape": [0, 4], "data_offsets": [0, 0]}}',
+            r"its shape is \[0, 4\], must be at most 8 whole numbers of at least 1: save the file without it",
+        ),
         (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}', "its data_offsets are"),
+        (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [8, 4]}}', "it is at 8..4 of 4"),
         (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}', "it is at 4..8 of 4"),
         (b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}', "and needs 8"),
         (b'{"a": {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]}}', "tensors end at 2"),

@@ -225,7 +225,7 @@ class _Tensors:
     """The tensors of a checkpoint, each taken by its name and shape."""
 
     def __init__(self, path: Path) -> None:
-        self.file, self.left = path.name, read_safetensors(path)
+        self.file, self.left = path.name, read_safetensors(path, IGNORED)
 
     def take(self, name: str, *shape: int) -> Tensor:
         if name not in self.left:
@@ -245,7 +245,7 @@ class _Tensors:
         return self.take(name, *shape) if name in self.left else None
 
     def check_all_taken(self) -> None:
-        unknown = sorted(name for name in self.left if not name.endswith(IGNORED))
+        unknown = sorted(self.left)
         if unknown:
             raise LanguageModelError(
                 f"{self.file}: {unknown[0]} and {len(unknown) - 1} others are no part of the model that {CONFIG_FILE} "

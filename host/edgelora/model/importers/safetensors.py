@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from edgelora.base.errors import EdgeloraError
 from edgelora.core.formats.files import write_atomic
 
-from .json_object import json_object
+from .json_object import json_object, shown
 
 MAX_HEADER = 100_000_000  # bytes, the reference implementation's own limit
 MAX_SIDES = 8
 _SIZE = struct.Struct("<Q")
 _METADATA = "__metadata__"
 _ALIGN = 8
+_DAMAGED = "the file is truncated or damaged: copy it again"
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy lacks BF16: upper half of an F32
 
 
@@ -35,16 +36,21 @@ class SafetensorsError(EdgeloraError, ValueError):
     """A file is not a valid safetensors file, or holds unsupported tensors."""
 
 
-def read_safetensors(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float32]]:
-    """All tensors of a file by name, as float32. Raises SafetensorsError for invalid content, or OSError."""
+def read_safetensors(path: str | os.PathLike[str], ignored: tuple[str, ...] = ()) -> dict[str, NDArray[np.float32]]:
+    """All tensors of a file by name, as float32. Raises SafetensorsError for invalid content, or OSError.
+
+    ignored: how names end of tensors that are left out, and may be of any type.
+    """
     data, name = Path(path).read_bytes(), Path(path).name
     header, tensors_at = _header(data, name)
     header.pop(_METADATA, None)
-    spans = {key: _span(entry, len(data) - tensors_at, f"{name}: tensor {key!r}") for key, entry in header.items()}
-    _check_cover(spans, len(data) - tensors_at, name)
-    return {
-        key: _floats(data[tensors_at + begin : tensors_at + end], header[key]) for key, (begin, end) in spans.items()
-    }
+    limit, taken = len(data) - tensors_at, [key for key in header if not key.endswith(ignored)]
+    spans = {key: _span(entry, limit, f"{name}: tensor {key!r}") for key, entry in header.items()}
+    for key in taken:
+        _check_values(header[key], f"{name}: tensor {key!r}")
+    _check_cover(spans, limit, name)
+    parts = {key: data[tensors_at + spans[key][0] : tensors_at + spans[key][1]] for key in taken}
+    return {key: _floats(part, header[key]) for key, part in parts.items()}
 
 
 def write_safetensors(path: str | os.PathLike[str], tensors: dict[str, NDArray[np.float32]]) -> None:
@@ -75,22 +81,29 @@ def _header(data: bytes, name: str) -> tuple[dict[str, Any], int]:
 
 
 def _span(entry: Any, limit: int, where: str) -> tuple[int, int]:
-    """A tensor's begin and end behind the header, after validating its entry."""
+    """A tensor's begin and end behind the header."""
     known = isinstance(entry, dict) and {"dtype", "shape", "data_offsets"} <= entry.keys()
     _require(known, f"{where}: its entry has no dtype, shape or data_offsets: copy the file again")
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    _require(
-        isinstance(dtype, str) and dtype in _DTYPES, f"{where}: its type is {dtype!r}, must be {', '.join(_DTYPES)}"
-    )
-    _require(_naturals(shape) and len(shape) <= MAX_SIDES and 0 not in shape, f"{where}: its shape is {shape}")
-    _require(_naturals(offsets) and len(offsets) == 2, f"{where}: its data_offsets are {offsets}")
+    offsets = entry["data_offsets"]
+    pair = _naturals(offsets) and len(offsets) == 2
+    _require(pair, f"{where}: its data_offsets are {shown(offsets)}, must be its begin and end: copy the file again")
     begin, end = offsets
-    size = math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
-    _require(
-        end <= limit and end - begin == size,
-        f"{where}: it is at {begin}..{end} of {limit} bytes and needs {size}: the file is truncated or damaged",
-    )
+    _require(begin <= end <= limit, f"{where}: it is at {begin}..{end} of {limit} bytes: {_DAMAGED}")
     return begin, end
+
+
+def _check_values(entry: dict[str, Any], where: str) -> None:
+    """Validates the type, shape and size of a tensor that is read."""
+    dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    known = isinstance(dtype, str) and dtype in _DTYPES
+    _require(known, f"{where}: its type is {shown(dtype)}, must be {', '.join(_DTYPES)}: save it as one of them")
+    _require(
+        _naturals(shape) and len(shape) <= MAX_SIDES and 0 not in shape,
+        f"{where}: its shape is {shown(shape)}, must be at most {MAX_SIDES} whole numbers of at least 1: save the file "
+        "without it",
+    )
+    size = math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
+    _require(end - begin == size, f"{where}: it has {end - begin} bytes and needs {size}: {_DAMAGED}")
 
 
 def _naturals(value: Any) -> bool:
