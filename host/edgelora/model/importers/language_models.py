@@ -34,7 +34,7 @@ from edgelora.model.quantization.quantize import Quantized, quantize
 from edgelora.model.quantization.report import report
 
 from . import peft
-from .json_object import json_object
+from .json_object import json_object, shown
 from .safetensors import read_safetensors
 from .tokenizers import encode, load_tokenizer
 
@@ -68,7 +68,9 @@ def load_language_model(folder: Path, length: int | None = None) -> FloatNet:
     tensors = _Tensors(folder / MODEL_FILE)
     kind = config.text("model_type")
     if kind not in (*LLAMAS, "gpt2"):
-        raise LanguageModelError(f"{CONFIG_FILE}: model_type is {kind!r}: {', '.join(LLAMAS)} and gpt2 are supported")
+        raise LanguageModelError(
+            f"{CONFIG_FILE}: model_type is {shown(kind)}: {', '.join(LLAMAS)} and gpt2 are supported"
+        )
     rows = _length(config, length, "n_positions" if kind == "gpt2" else "max_position_embeddings")
     layers = (_gpt2 if kind == "gpt2" else _llama)(config, tensors, rows)
     tensors.check_all_taken()
@@ -143,34 +145,36 @@ class _Config:
     def text(self, name: str, default: str | None = None) -> str:
         value = self._value(name, default)
         if not isinstance(value, str):
-            raise LanguageModelError(f"{CONFIG_FILE}: {name} is {value!r}, must be a string")
+            raise LanguageModelError(f"{CONFIG_FILE}: {name} is {shown(value)}, must be a string")
         return value
 
     def whole(self, name: str, most: int, default: int | None = None) -> int:
         value = self._value(name, default)
         if type(value) is not int or value < 1:
-            raise LanguageModelError(f"{CONFIG_FILE}: {name} is {value!r}, must be a whole number of at least 1")
+            raise LanguageModelError(f"{CONFIG_FILE}: {name} is {shown(value)}, must be a whole number of at least 1")
         if value > most:
-            raise LanguageModelError(f"{CONFIG_FILE}: {name} is {value}, the limit is {most}: use a smaller model")
+            raise LanguageModelError(
+                f"{CONFIG_FILE}: {name} is {shown(value)}, the limit is {most}: use a smaller model"
+            )
         return value
 
     def number(self, name: str, default: float) -> float:
         value = self._value(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
-            raise LanguageModelError(f"{CONFIG_FILE}: {name} is {value!r}, must be a positive number")
+            raise LanguageModelError(f"{CONFIG_FILE}: {name} is {shown(value)}, must be a positive number below 1e9")
         return float(value)
 
     def yes(self, name: str, default: bool) -> bool:
         value = self._value(name, default)
         if not isinstance(value, bool):
-            raise LanguageModelError(f"{CONFIG_FILE}: {name} is {value!r}, must be true or false")
+            raise LanguageModelError(f"{CONFIG_FILE}: {name} is {shown(value)}, must be true or false")
         return value
 
     def function(self, name: str, default: str) -> Smooth:
         value = self.text(name, default)
         if value not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
-            raise LanguageModelError(f"{CONFIG_FILE}: {name} is {value!r}; these are supported: {known}")
+            raise LanguageModelError(f"{CONFIG_FILE}: {name} is {shown(value)}; these are supported: {known}")
         return ACTIVATIONS[value]
 
     def require(self, name: str, *allowed: Any) -> None:
@@ -179,7 +183,7 @@ class _Config:
         if value is not None and value not in allowed:
             said = " or ".join(json.dumps(one) for one in allowed) or "left out"
             raise LanguageModelError(
-                f"{CONFIG_FILE}: {name} is {str(value)[:60]}, which isn't supported: train a model where it is {said}"
+                f"{CONFIG_FILE}: {name} is {shown(value)}, which isn't supported: train a model where it is {said}"
             )
 
     def _value(self, name: str, default: Any) -> Any:
@@ -202,7 +206,7 @@ def _length(config: _Config, wanted: int | None, longest: str) -> int:
     slides = window is not None and config.found.get("use_sliding_window") is not False
     if slides and (type(window) is not int or window < length):
         raise LanguageModelError(
-            f"{CONFIG_FILE}: sliding_window is {str(window)[:20]}, shorter than {length}: choose a length of at most "
+            f"{CONFIG_FILE}: sliding_window is {shown(window)}, shorter than {length}: choose a length of at most "
             "that window"
         )
     return length
@@ -210,7 +214,10 @@ def _length(config: _Config, wanted: int | None, longest: str) -> int:
 
 def _heads(queries: int, keys: int, size: int) -> tuple[int, int]:
     if queries % keys:
-        raise LanguageModelError(f"{CONFIG_FILE}: {queries} heads can't share {keys} heads of keys evenly")
+        raise LanguageModelError(
+            f"{CONFIG_FILE}: {queries} heads can't share {keys} heads of keys evenly: train a model whose "
+            "num_attention_heads is a multiple of num_key_value_heads"
+        )
     if size > limits.MAX_HEAD:
         raise LanguageModelError(
             f"{CONFIG_FILE}: a head has {size} channels, the limit is {limits.MAX_HEAD}: use a model of more heads"
@@ -245,11 +252,10 @@ class _Tensors:
         return self.take(name, *shape) if name in self.left else None
 
     def check_all_taken(self) -> None:
-        unknown = sorted(self.left)
-        if unknown:
+        if self.left:
             raise LanguageModelError(
-                f"{self.file}: {unknown[0]} and {len(unknown) - 1} others are no part of the model that {CONFIG_FILE} "
-                "describes: merge or remove what was added to it, and save it again"
+                f"{self.file}: has tensors that are no part of the model that {CONFIG_FILE} describes, such as "
+                f"{min(self.left)}: merge or remove what was added to it, and save it again"
             )
 
 
@@ -300,7 +306,7 @@ def _llama(config: _Config, tensors: _Tensors, rows: int) -> list[Layer]:
     config.require("quantization_config")
     config.require("partial_rotary_factor", 1.0)
     width, queries = config.whole("hidden_size", limits.MAX_STREAM), config.whole("num_attention_heads", 1024)
-    keys = config.whole("num_key_value_heads", queries, queries)
+    keys = config.whole("num_key_value_heads", 1024, queries)
     size = config.whole("head_dim", limits.MAX_POSITIONS, max(1, width // queries))
     heads = _heads(queries, keys, size)
     if size % 2:
@@ -337,7 +343,7 @@ def _rope_base(config: _Config) -> float:
         return config.number("rope_theta", 10000.0)
     if not isinstance(given, dict) or given.get("rope_type", "default") != "default":
         raise LanguageModelError(
-            f"{CONFIG_FILE}: rope_parameters are {str(given)[:60]}, which isn't supported: train a model whose "
+            f"{CONFIG_FILE}: rope_parameters are {shown(given)}, which isn't supported: train a model whose "
             'rope_type is "default"'
         )
     _Config(given).require("partial_rotary_factor", 1.0)

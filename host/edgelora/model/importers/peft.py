@@ -40,7 +40,7 @@ from edgelora.model.floatnet import layers as floatnet_layers
 from edgelora.model.floatnet.layers import FloatNet, Layer, Shape
 from edgelora.model.quantization.adapter_fit import UNIT_A, AdapterFit, Matrix, fit_adapter, weight_scales
 
-from .json_object import json_object
+from .json_object import json_object, shown
 from .safetensors import read_safetensors, write_safetensors
 
 FLATTENINGS = ("chw", "hwc")
@@ -130,7 +130,7 @@ def _config(path: Path) -> dict[str, Any]:
         raise PeftError(f"{path} is missing: it holds lora_alpha; copy it next to the .safetensors file") from None
     config = json_object(content, f"{path.name}:", PeftError)
     if config.get("peft_type", "LORA") != "LORA":
-        raise PeftError(f"{path.name}: peft_type is {config['peft_type']!r}, only plain LoRA is supported")
+        raise PeftError(f"{path.name}: peft_type is {shown(config['peft_type'])}, only plain LoRA is supported")
     for key, value in config.items():
         _check_setting(path.name, key, value)
     return config
@@ -170,7 +170,9 @@ def _module(name: str, pair: dict[str, NDArray[np.float32]], config: dict[str, A
         raise PeftError(f"{file}: module {name} has A {list(a.shape)} and B {list(b.shape)}, which do not match")
     declared = _setting(config, "r", "rank_pattern", name)
     if declared not in (None, len(a)):
-        raise PeftError(f"{CONFIG_FILE}: r of module {name} is {declared!r}, {file} has rank {len(a)}: copy both again")
+        raise PeftError(
+            f"{CONFIG_FILE}: r of module {name} is {shown(declared)}, {file} has rank {len(a)}: copy both again"
+        )
     return Module(name, a, b.reshape(b.shape[:2]), _scaling(name, len(a), config))
 
 
@@ -178,7 +180,7 @@ def _scaling(name: str, rank: int, config: dict[str, Any]) -> float:
     """alpha / r, or alpha / sqrt(r) if rank-stabilized."""
     alpha = _setting(config, "lora_alpha", "alpha_pattern", name)
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= sys.float_info.max:
-        raise PeftError(f"{CONFIG_FILE}: lora_alpha is {alpha!r}, must be a number")
+        raise PeftError(f"{CONFIG_FILE}: lora_alpha is {shown(alpha)}, must be a number")
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
@@ -186,7 +188,7 @@ def _setting(config: dict[str, Any], key: str, by_name: str, name: str) -> Any:
     """A module's setting. `by_name` maps regular expressions for name suffixes to values, and overrides `key`."""
     patterns = config.get(by_name) or {}
     if not isinstance(patterns, dict):
-        raise PeftError(f"{CONFIG_FILE}: {by_name} is {patterns!r}, must be an object")
+        raise PeftError(f"{CONFIG_FILE}: {by_name} is {shown(patterns)}, must be an object")
     for pattern, value in patterns.items():
         try:
             found = re.fullmatch(rf"(.*\.)?({pattern})", name)
