@@ -366,6 +366,9 @@ def test_layers_that_cannot_be_fused() -> None:
     for layer, message in ((L.UnitNormalization(), "UnitNormalization"), (L.Dense(4, "elu"), "activation elu")):
         with pytest.raises(keras_fused.FusedError, match=message):
             edgelora.from_keras(K.Model(source, layer(x)), np.zeros((4, 9, 6)), fused=True)
+    ids = K.Input((9,))
+    with pytest.raises(keras_fused.FusedError, match="only sums and normalization can read an Embedding: put a norm"):
+        edgelora.from_keras(K.Model(ids, L.Dense(4)(L.Embedding(7, 6)(ids))), np.zeros((4, 9)), fused=True)
     masked = L.MultiHeadAttention(2, 3)(source, source, use_causal_mask=True)
     with pytest.raises(KerasError, match="--fused"):
         edgelora.from_keras(K.Model(source, masked), np.random.default_rng(0).normal(size=(20, 9, 6)))

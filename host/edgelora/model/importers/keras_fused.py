@@ -109,6 +109,11 @@ class _Graph:
         if id(tensor) not in self.values:
             layer = _made_by(tensor)
             kind = next((made.__name__ for made in type(layer).__mro__ if made.__name__ in _PLAIN), None)
+            if isinstance(layer, tf.keras.layers.Embedding):
+                raise FusedError(
+                    f"{layer.name}: only sums and normalization can read an Embedding: put a normalization behind it, "
+                    "or import without"
+                )
             if kind is None:
                 raise FusedError(f"{layer.name} ({type(layer).__name__}) is no layer of fused networks: import without")
             self.values[id(tensor)] = _PLAIN[kind](self, layer, tensor)
