@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 import reference
+import sanitized
 from random_models import random_adapter, ranks_of
 
 from edgelora.core.formats import limits
@@ -118,3 +122,10 @@ def test_adapters_of_the_largest_values_equal_the_reference(case: str) -> None:
                     merged = reference.merge(model, one)
                     session.infer(x)
                     assert session.logits.tolist() == reference.forward(merged, x).logits.tolist()
+
+
+def test_errors_of_a_history_far_apart(tmp_path: Path) -> None:
+    """The finer of two errors counts for nothing, and no shift exceeds its type."""
+    program = sanitized.build(Path(__file__).with_name("history.c"), tmp_path)
+    done = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]

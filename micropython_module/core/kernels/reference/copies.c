@@ -109,13 +109,14 @@ static history_error_t history_error(const edgelora_error_t *error) {
     // 14 bits, so that the sum has 15
     int32_t coarse = carry ? carry->exponent + (carry->bits >> 14) : fine;
     int32_t exponent = !error->e || coarse > fine ? coarse : fine;
-    history_error_t h = {error->e, carry ? carry->e : 0, exponent, exponent - fine, 0};
-    if (h.e_shift > 15) {
-        h.e = 0;
+    history_error_t h = {.exponent = exponent};
+    if (error->e && exponent - fine <= 15) {
+        h.e = error->e;
+        h.e_shift = exponent - fine;
     }
-    if (carry) {
+    if (carry && exponent - carry->exponent <= 15) {
+        h.carry = carry->e;
         h.carry_shift = exponent - carry->exponent;
-        h.carry = h.carry_shift > 15 ? 0 : carry->e;
     }
     return h;
 }
