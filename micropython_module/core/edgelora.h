@@ -47,8 +47,8 @@
 #define EDGELORA_STATUS_LIST(X) \
     X(OK, 0, "ok") \
     X(ERR_ALIGN, -1, \
-        "buffer does not start at a multiple of 8 (arena) or 4 (model, adapter) bytes: copy it " \
-        "to one that does") \
+        "buffer does not start at a multiple of 8 (arena), 4 (model, adapter) or 2 (features) " \
+        "bytes: copy it to one that does") \
     X(ERR_TRUNCATED, -2, "file is shorter than its header says: transfer it again") \
     X(ERR_MAGIC, -3, "not an EdgeLoRA file of this kind: check the path") \
     X(ERR_VERSION, -4, \
@@ -608,7 +608,7 @@ edgelora_status_t edgelora_flush(edgelora_session_t *s, uint16_t learning_rate);
 // Training does not change them, so they can be cached for each sample; training and inference from
 // them are bit-exact with those from x (if the adapter in use has no layer below either). They
 // cover all frames if an op above has a history, otherwise the last frame. Without adapters the
-// size is 0.
+// size is 0. Features with streams, of 16-bit values, begin at even addresses.
 uint32_t edgelora_feature_size(const edgelora_session_t *s);
 edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8_t *out);
 int32_t edgelora_infer_features(edgelora_session_t *s, const int8_t *features);

@@ -257,8 +257,11 @@ def kept_features(case: Case, x: np.ndarray, lowest: int) -> list[np.ndarray]:
     held, features = {}, []
     for frame in x:
         trace = reference.forward(case.model, frame, held=held)
-        read = [(trace.y[i], case.model.tensors[i].dtype) for i in reference.cut(case.model, lowest)]
-        features.append(np.concatenate([y.astype(dtype).reshape(-1).view(np.int8) for y, dtype in read]))
+        read = [(trace.y[i], case.model.tensors[i]) for i in reference.cut(case.model, lowest)]
+        parts = [y.astype(tensor.dtype).reshape(-1).view(np.int8) for y, tensor in read]
+        if any(tensor.wide for _, tensor in read):
+            parts = [np.pad(part, (0, part.size % 2)) for part in parts]
+        features.append(np.concatenate(parts))
     return features if any(op.kind == "history" for op in case.model.ops[lowest:]) else features[-1:]
 
 
@@ -281,6 +284,30 @@ def test_training_from_features_equals_training_from_inputs(first: int) -> None:
         x = case.samples[0][0]
         assert cached.infer_features(cached.features(x)) == direct.infer_sample(x)
         assert cached.logits.tolist() == direct.logits.tolist()
+
+
+@pytest.mark.parametrize(("seed", "lowest"), [(182, 3), (224, 2)])
+def test_streams_among_features_are_aligned(seed: int, lowest: int) -> None:
+    """The features before the stream have an odd size."""
+    case = replace(case_of(random_transformer(seed), np.random.default_rng(seed), 3), ranks={lowest: 2})
+    assert case.model.tensors[reference.cut(case.model, lowest)[0]].size % 2
+    session, direct = case.session(), case.session()
+    expected = trained(direct, case, seed)
+    session.begin(seed)
+    features = [session.features(x) for x, _, _ in case.samples]
+    for found, (x, _, _) in zip(features, case.samples, strict=True):
+        assert found.tolist() == np.concatenate(kept_features(case, x, lowest)).tolist()
+    losses = [
+        session.train_features(found, target, rate)
+        for found, (_, target, rate) in zip(features, case.samples, strict=True)
+    ]
+    session.flush(3000)
+    assert (losses, session.save(state=True)) == expected
+    odd = np.zeros(session.feature_size + 1, np.int8)[1:]
+    for call in (lambda: session.infer_features(odd), lambda: session.train_features(odd, case.samples[0][1], 1)):
+        with pytest.raises(TwinError) as error:
+            call()
+        assert error.value.status == binding.statuses()["ERR_ALIGN"]
 
 
 @pytest.mark.parametrize("first", range(0, 60, 20))

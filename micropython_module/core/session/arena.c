@@ -29,10 +29,20 @@ EDGELORA_RAM bool edgelora_is_feature(const edgelora_session_t *s, uint32_t tens
     return false;
 }
 
+EDGELORA_RAM uint32_t edgelora_has_wide_features(const edgelora_session_t *s) {
+    for (uint32_t i = 0; EDGELORA_ATTENTION && i <= s->lowest; ++i) {
+        if (model_tensor(session_model(s), i)->wide && edgelora_is_feature(s, i)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 EDGELORA_RAM uint32_t edgelora_feature_offset(const edgelora_session_t *s, uint32_t tensor) {
-    uint32_t offset = 0;
+    uint32_t offset = 0, odd = edgelora_has_wide_features(s);
     for (uint32_t i = 0; i < tensor; ++i) {
         offset += edgelora_is_feature(s, i) ? tensor_bytes(session_model(s), i) : 0;
+        offset += offset & odd;
     }
     return offset;
 }

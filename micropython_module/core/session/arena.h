@@ -233,6 +233,9 @@ const int8_t *edgelora_tensor_at(
 
 // Is this tensor a feature, written below the lowest adapter and read above?
 bool edgelora_is_feature(const edgelora_session_t *s, uint32_t tensor);
+// 1 if streams, of 16-bit values, are among the features, else 0. If so, all have even sizes, so
+// that streams are aligned.
+uint32_t edgelora_has_wide_features(const edgelora_session_t *s);
 // Offset of this tensor among a frame's features.
 uint32_t edgelora_feature_offset(const edgelora_session_t *s, uint32_t tensor);
 

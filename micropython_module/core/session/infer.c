@@ -351,8 +351,13 @@ int32_t edgelora_infer_sample(edgelora_session_t *s, const int8_t *x) {
 }
 
 EDGELORA_RAM int32_t edgelora_infer_features(edgelora_session_t *s, const int8_t *features) {
-    return s->lowest == s->op_count ? EDGELORA_ERR_MODE
-                                    : infer_sample(s, (source_t){0, features, 0});
+    if (s->lowest == s->op_count) {
+        return EDGELORA_ERR_MODE;
+    }
+    if ((uintptr_t)features & edgelora_has_wide_features(s)) {
+        return EDGELORA_ERR_ALIGN;
+    }
+    return infer_sample(s, (source_t){0, features, 0});
 }
 
 EDGELORA_RAM uint32_t edgelora_feature_size(const edgelora_session_t *s) {
@@ -372,6 +377,7 @@ edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8
         return EDGELORA_ERR_BUSY;
     }
     source_t source = {x, 0, 0};
+    uint32_t odd = edgelora_has_wide_features(s);
     reset(s, 0, s->lowest, TRAINING);
     for (uint32_t left = s->frames; left;
         --left, source.x += edgelora_input_size(session_model(s))) {
@@ -383,6 +389,9 @@ edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8
                 uint32_t size = tensor_bytes(session_model(s), i);
                 copy_bytes(out, edgelora_tensor_at(s, &source, i, TRAINING), size);
                 out += size;
+                if (size & odd) {
+                    *out++ = 0;
+                }
             }
         }
     }

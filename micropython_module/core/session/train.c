@@ -351,6 +351,9 @@ EDGELORA_RAM edgelora_status_t edgelora_train(edgelora_session_t *s, const int8_
 EDGELORA_RAM edgelora_status_t edgelora_train_features(edgelora_session_t *s,
     const int8_t *features, uint32_t label, const int8_t *target, uint16_t learning_rate,
     int32_t *loss) {
+    if ((uintptr_t)features & edgelora_has_wide_features(s)) {
+        return EDGELORA_ERR_ALIGN;
+    }
     return train_sample(
         s, (source_t){0, features, 0}, (answer_t){label, target}, learning_rate, loss);
 }
