@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "suppo
 from class_cases import small_base
 from random_models import model_of, random_frames, random_model, random_sample, random_target
 from random_ops import drawn_op, generated
-from random_transformers import random_transformer
+from random_transformers import Sizes, language_model, random_transformer
 
 from edgelora.core.formats.classes import pack_classes
 from edgelora.core.formats.ela import CLASSES, MONITOR
@@ -67,6 +67,9 @@ NAMES = [
     "quantize",
     "copy",
     "init",
+    "next",
+    "choose",
+    "back",
 ]  # command_t of fuzz_session.c
 PROGRAMS = (
     "infer 5; probabilities; use 0; infer 9; probabilities; use_none; infer 5; quantize 2 3 1",
@@ -77,6 +80,8 @@ PROGRAMS = (
     "blend 2 0 40; blend 67 16 200; use 0; with_record 32 1 7; with_record 16 255 0; copy 16 90 3; use 1",
     "ranges 3 1; reset; infer 3; begin 3; backward 1 0 9; begin 4; init 255; infer 3",
 )
+DECODE = 3  # a mode
+DECODES = "next 1; choose 0 1 7; use 0; next 3; probabilities; back 1; next 2; choose 255 255; reset; next 4; choose 1"
 
 
 def work(model: QuantModel) -> int:
@@ -110,6 +115,9 @@ def models(rng: np.random.Generator, drawn: int) -> Iterator[QuantModel]:
                     break
     yield small_base(rng)
     yield from islice(filter(is_written, map(random_transformer, rng.integers(1 << 30, size=200))), 6)
+    small = Sizes(3, 1, 4, 1, 1, 4, 6)
+    texts = (language_model(int(seed), small) for seed in rng.integers(1 << 20, size=200))
+    yield from islice((model for model in texts if work(model) < 2000 and is_written(model)), 6)
     draw = generated(rng)
     for _ in range(drawn):
         model = model_of(drawn_op(draw, work=12))
@@ -143,22 +151,24 @@ def command_of(name: str, *values: str) -> bytes:
     return bytes([NAMES.index(name), *map(int, values), 0, 0, 0])[:4]
 
 
-def configuration(rng: np.random.Generator, program: int) -> bytes:
+def configuration(rng: np.random.Generator, mode: int) -> bytes:
     """16 bytes in fuzz_session.c's format: mode, micro-batch, momentum, frames, threshold, recompute, ranks."""
-    mode = 1 + program % 2
-    return bytes([mode, 2, (mode == 2) * 3, 1, 0, 0, int(rng.integers(2)), int(rng.integers(256)), *[2] * 8])
+    frames = 1 if mode == DECODE else int(rng.integers(1, 4))
+    return bytes([mode, 2, (mode == 2) * 3, frames, 0, 0, int(rng.integers(2)), int(rng.integers(256)), *[2] * 8])
 
 
 def inputs(rng: np.random.Generator, drawn: int) -> Iterator[bytes]:
     """A model, one of its adapters and a program, in the format of tests/fuzz/input.h."""
     for model in models(rng, drawn):
         data = pack_model(model)
+        decodes = any(op.kind == "embed" for op in model.ops)
         for i, adapter in enumerate(adapters(rng, data, model) or ()):
-            for k, commands in enumerate(PROGRAMS):
-                if len(adapter) < MAX_FILE and (i + k) % 2 == 0:
+            programs = [(1 + i // 2 % 2, commands) for k, commands in enumerate(PROGRAMS) if (i + k) % 2 == 0]
+            for mode, commands in [*programs, (DECODE, DECODES)][: None if decodes else -1]:
+                if len(adapter) < MAX_FILE:
                     program = b"".join(command_of(*command.split()) for command in commands.split(";"))
                     head = struct.pack("<HH", len(data), len(adapter))
-                    yield head + data + adapter + configuration(rng, i // 2) + program
+                    yield head + data + adapter + configuration(rng, mode) + program
 
 
 def main(folder: Path) -> None:

@@ -52,6 +52,9 @@ typedef enum {
     QUANTIZE,
     COPY,
     INIT,
+    NEXT,
+    CHOOSE,
+    BACK,
     COMMANDS,
 } command_t;
 
@@ -76,6 +79,7 @@ typedef struct {
     uint32_t summed;
     bool inferred; // outputs are from an inference
     bool trusted; // the adapter in use has passed the check
+    bool strayed; // the stream or the window has values of an adapter that has not
     bool spoiled; // the training adapter has arbitrary values
 } world_t;
 
@@ -176,11 +180,15 @@ static void outputs_same(world_t *w) {
         edgelora_output(w->s[0]), edgelora_output(w->s[1]), edgelora_output_size(w->model)));
 }
 
-static void after_inference(world_t *w, const int32_t *r) {
-    comparable(r, w->trusted);
+// fresh: it began with a reset
+static void after_inference(world_t *w, const int32_t *r, bool fresh) {
+    if (r[0] >= 0) {
+        w->strayed = !w->trusted || (w->strayed && !fresh);
+    }
+    comparable(r, !w->strayed);
     if (r[0] >= 0) {
         w->inferred = true;
-        if (w->trusted) {
+        if (!w->strayed) {
             outputs_same(w);
         }
     }
@@ -194,7 +202,11 @@ static void ranges(world_t *w, const uint8_t *c) {
     BOTH(r, edgelora_forward_range(s, x, middle, n + c[3]));
     comparable(r, true);
     BOTH(r, edgelora_forward_range(s, x, n, c[3]));
-    if (w->trusted) {
+    if (r[0] != EDGELORA_OK) {
+        return;
+    }
+    w->strayed |= !w->trusted;
+    if (!w->strayed) {
         outputs_same(w);
     }
     w->inferred = false; // no class was chosen
@@ -229,6 +241,7 @@ static void train(world_t *w, const uint8_t *c, bool from_features) {
     }
     comparable(r, true);
     CHECK(w->spoiled || loss[0] == loss[1]);
+    w->strayed |= w->spoiled;
     w->inferred &= r[0] != EDGELORA_OK;
 }
 
@@ -318,6 +331,7 @@ static void class_sample(world_t *w, const uint8_t *c) {
     comparable(r, true);
     if (r[0] == EDGELORA_OK) {
         w->summed += 1;
+        w->strayed = !w->trusted;
         w->inferred = false;
         CHECK(!w->trusted || !memcmp(w->sums[0], w->sums[1], 4 * edgelora_class_size(w->model)));
     }
@@ -418,7 +432,7 @@ static void probabilities(world_t *w) {
     pair_t p = make_pair(2 * count);
     BOTH(r, edgelora_probabilities(s, (uint16_t *)(void *)p.of[k]));
     comparable(r, true);
-    CHECK(r[0] != EDGELORA_OK || !w->trusted || same(p));
+    CHECK(r[0] != EDGELORA_OK || w->strayed || same(p));
     free_pair(p);
 }
 
@@ -447,7 +461,29 @@ static void init(world_t *w) {
         CHECK(status == EDGELORA_OK && edgelora_session(w->s[k], w->given[k]) == w->s[k]);
     }
     w->trusted = true;
-    w->inferred = w->spoiled = false;
+    w->inferred = w->spoiled = w->strayed = false;
+}
+
+static void next(world_t *w, const uint8_t *c) {
+    const edgelora_model_t *m = w->model;
+    uint32_t symbols = model_tensor(m, m->op_count)->channels;
+    int32_t r[2];
+    BOTH(r, edgelora_next(s, c[1] + 256u * c[2]));
+    if (r[0] >= 0) {
+        w->strayed |= !w->trusted;
+        CHECK(r[0] < (int32_t)symbols && r[1] < (int32_t)symbols);
+        CHECK(w->strayed || !memcmp(edgelora_output(w->s[0]), edgelora_output(w->s[1]), symbols));
+        w->inferred = true;
+    }
+    comparable(r, !w->strayed);
+}
+
+static void choose(world_t *w, const uint8_t *c) {
+    const edgelora_model_t *m = w->model;
+    int32_t r[2], symbols = model_tensor(m, m->op_count)->channels;
+    BOTH(r, edgelora_choose(s, c[1] + 256u * c[2], c[3], c[1]));
+    comparable(r, !w->strayed);
+    CHECK(r[0] < symbols && r[1] < symbols);
 }
 
 static void backward_range(world_t *w, const uint8_t *c) {
@@ -471,17 +507,18 @@ static void step(world_t *w, const uint8_t *c) {
         case INFER: {
             const int8_t *x = input_for(w, c[1]);
             BOTH(r, edgelora_infer(s, x));
-            after_inference(w, r);
+            after_inference(w, r, false);
             break;
         }
         case INFER_SAMPLE: {
             const int8_t *x = input_for(w, c[1]);
             BOTH(r, edgelora_infer_sample(s, x));
-            after_inference(w, r);
+            after_inference(w, r, true);
             break;
         }
         case RESET:
             BOTH(r, edgelora_reset(s));
+            w->strayed = false;
             break;
         case RANGES:
             ranges(w, c);
@@ -525,7 +562,7 @@ static void step(world_t *w, const uint8_t *c) {
         case INFER_FEATURES:
             if (w->features) {
                 BOTH(r, edgelora_infer_features(s, w->features));
-                after_inference(w, r);
+                after_inference(w, r, false);
                 w->inferred = false; // outputs before the features are from another sample
             }
             break;
@@ -539,6 +576,7 @@ static void step(world_t *w, const uint8_t *c) {
             BOTH(r, edgelora_evaluate(s, x, c[2] & 31u, target, &loss[k]));
             comparable(r, w->trusted);
             CHECK(!w->trusted || loss[0] == loss[1]);
+            w->strayed = r[0] >= 0 ? !w->trusted : w->strayed;
             w->inferred &= r[0] < 0;
             break;
         }
@@ -564,6 +602,16 @@ static void step(world_t *w, const uint8_t *c) {
             if (c[1] > 200) {
                 init(w);
             }
+            break;
+        case NEXT:
+            next(w, c);
+            break;
+        case CHOOSE:
+            choose(w, c);
+            break;
+        case BACK:
+            BOTH(r, edgelora_back(s, c[1]));
+            comparable(r, true);
             break;
         case COMMANDS:
             break;
