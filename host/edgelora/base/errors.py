@@ -12,7 +12,10 @@
     ├── NpzError             a `.npz` is damaged or too large
     ├── TfliteError          a `.tflite` file can't be imported
     ├── KerasError           a Keras model can't be imported
+    ├── FusedError           a Keras model has a layer that can't be fused
     ├── TorchError           a PyTorch module can't be imported
+    ├── LanguageModelError   a language model can't be imported
+    ├── TokenizerError       a tokenizer can't be imported
     ├── PeftError            a PEFT checkpoint can't be imported
     ├── SafetensorsError     a `.safetensors` file can't be read
     ├── NotCounts            a recording without units has other values than 16-bit counts
