@@ -281,17 +281,18 @@ EDGELORA_KERNEL static void average_row(const edgelora_shape_t *g, const edgelor
 }
 
 // Neighbouring positions under the same windows have the same error: it is computed once and
-// copied.
+// copied, unless rounding differs between them, as it does over an odd number of values.
 EDGELORA_HOT static int32_t average_backward(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
     const edgelora_op_t *op = g->op;
     uint32_t channels = g->in_c, row_size = g->in_w * channels;
+    const bool copies = !g->rounds || channels % 2 == 0;
     edgelora_block_t block = {dx, 0, 0, g->rounds};
     range_t above = {0, 0}, before = {0, 0};
     for (uint32_t iy = 0; iy < g->in_h; ++iy) {
         range_t wy = windows_along(iy, op->stride_h, op->pad_top, g->kernel_h, g->out_h);
         int8_t *row = dx + block.count;
-        if (iy && is_same(wy, above)) {
+        if (copies && iy && is_same(wy, above)) {
             copy_words(row, row - row_size, row_size);
             block.count += row_size;
             continue;
@@ -299,7 +300,7 @@ EDGELORA_HOT static int32_t average_backward(
         above = wy;
         for (uint32_t ix = 0; ix < g->in_w; ++ix) {
             range_t wx = windows_along(ix, op->stride_w, op->pad_left, g->kernel_w, g->out_w);
-            if (ix && is_same(wx, before)) {
+            if (copies && ix && is_same(wx, before)) {
                 copy_words(dx + block.count, dx + block.count - channels, channels);
                 block.count += channels;
                 continue;
