@@ -43,6 +43,7 @@ from edgelora.core.twin.seeded_a import seeded_a
 from edgelora.core.twin.session import Session
 
 Sample = tuple[np.ndarray, object, int]  # input, target, learning rate
+PRODUCTS = ("conv", "squared_difference", "conv", "matmul", "softmax", "matmul")  # as in attention that is not fused
 
 
 @dataclass
@@ -66,12 +67,10 @@ class Case:
 
 
 def drawn(seed: int, size: str = "small", edges: bool = False, loss: str = "cross_entropy") -> QuantModel:
-    """A random model, one in four a transformer."""
-    return (
-        random_transformer(seed, None, edges, loss)
-        if seed % 4 == 2
-        else random_model(seed, size, None, False, edges, loss)
-    )
+    """A random model: one in four a transformer, one in eight of PRODUCTS."""
+    if seed % 4 == 2:
+        return random_transformer(seed, None, edges, loss)
+    return random_model(seed, size, PRODUCTS if seed % 8 == 5 else None, False, edges, loss)
 
 
 def random_case(seed: int, steps: int = 10, loss: str | None = None, size: str = "small") -> Case:
