@@ -109,6 +109,7 @@ EDGELORA_HOT void edgelora_shape_into(edgelora_shape_t *g, const void *model, ui
     g->zp_out = out->zero_point;
     g->is_matrix = has & EDGELORA_IS_MATRIX;
     g->bounded = false;
+    g->may_read_ahead = true;
     g->rounds = model_rounds(model);
     g->positions = (uint32_t)g->out_h * g->out_w;
     g->inputs = (uint32_t)g->kernel_h * g->kernel_w * g->in_c;

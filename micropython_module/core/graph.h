@@ -94,6 +94,7 @@ typedef struct {
     // all shifts are <= 0 and biases within 2^28, so that |acc| < 2^30, also with merged weights;
     // false until a session sets it
     bool bounded;
+    bool may_read_ahead; // weights, while they are multiplied; true until a session sets it
 } edgelora_shape_t;
 
 void edgelora_shape_into(edgelora_shape_t *g, const void *model, uint32_t i);

@@ -95,6 +95,19 @@ static inline bool op_state_has(const edgelora_op_state_t *l, uint32_t flag) {
     return l->flags & flag;
 }
 
+// Does a session's step read weights once, so that to read them ahead is worth its scratch? Training
+// steps of many frames read them in each.
+static inline bool reads_weights_once(uint32_t mode, uint32_t frames) {
+    return mode == EDGELORA_INFER || frames == 1;
+}
+
+// The shape of op i in a session.
+static inline void session_shape_into(edgelora_shape_t *g, edgelora_session_t *s, uint32_t i) {
+    edgelora_shape_into(g, session_model(s), i);
+    g->bounded = op_state_has(&session_ops(s)[i], EDGELORA_OP_BOUNDED);
+    g->may_read_ahead = reads_weights_once(s->mode, s->frames);
+}
+
 // Does attention read this tensor as keys or values? A session that decodes keeps all its rows.
 static inline bool is_cached(const void *model, uint32_t tensor) {
     const edgelora_model_t *m = model;

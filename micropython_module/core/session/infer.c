@@ -34,8 +34,7 @@ EDGELORA_HOT static void op_forward(
     edgelora_op_state_t *l = &session_ops(s)[i];
     const edgelora_lora_t *lora = op_lora(s, l);
     edgelora_shape_t g;
-    edgelora_shape_into(&g, session_model(s), i);
-    g.bounded = op_state_has(l, EDGELORA_OP_BOUNDED);
+    session_shape_into(&g, s, i);
     edgelora_branch_t branch = purpose == INFERENCE ? used_branch(lora, &g) : lora_own(s, lora);
     edgelora_pass_t pass; // field by field: an initializer would clear it first
     pass.x = edgelora_tensor_at(s, source, g.op->input, purpose);

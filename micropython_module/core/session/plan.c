@@ -445,6 +445,7 @@ static int32_t plan(plan_t *p) {
     }
     for (uint32_t i = 0; i < p->n; ++i) {
         edgelora_shape_t g = edgelora_shape(p->model, i);
+        g.may_read_ahead = reads_weights_once(p->config->mode, p->config->frames);
         p->lowest = ranks[i] && i < p->lowest ? i : p->lowest;
         bool runs_back = trains && i < p->trained && ranks[i];
         for (uint32_t k = 0; trains && i < p->trained && k < op_inputs(g.op); ++k) {
@@ -620,6 +621,7 @@ edgelora_status_t edgelora_init(
     uint32_t lora_at = (uint32_t)(sizeof(*s) + n * sizeof(*ops));
     for (uint32_t i = 0; i < n; ++i, spans += EDGELORA_PLANNED) {
         edgelora_shape_t g = edgelora_shape(model, i);
+        g.may_read_ahead = reads_weights_once(config->mode, config->frames);
         bool recomputed = spans[EDGELORA_RECOMPUTED].size && !(g.traits & EDGELORA_KEEPS);
         ops[i] = (edgelora_op_state_t){
             .requires_grad = spans[EDGELORA_ERROR].size != 0,

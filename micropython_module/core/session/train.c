@@ -85,8 +85,7 @@ EDGELORA_RAM static uint32_t op_backward(
     const edgelora_op_state_t *l = &session_ops(s)[i];
     edgelora_lora_t *lora = op_lora(s, l);
     edgelora_shape_t g;
-    edgelora_shape_into(&g, session_model(s), i);
-    g.bounded = op_state_has(l, EDGELORA_OP_BOUNDED);
+    session_shape_into(&g, s, i);
     edgelora_branch_t branch = lora_own(s, lora);
     edgelora_carry_t *carry = op_carry(s, l);
     int8_t *e = op_buffer(s, l, EDGELORA_ERROR), *work = op_buffer(s, l, EDGELORA_WORK);

@@ -72,7 +72,7 @@ class Stalls:
 @dataclass(frozen=True)
 class Flash:
     """The program in flash, and a base if `has_base`. miss_cycles: of a word; cold: the cache is empty before a pass,
-    which otherwise the same pass has filled.
+    which otherwise the same pass has filled. frames: of a sample that is trained; weights are read ahead only for one.
     """
 
     layers: Sequence[Layer]
@@ -80,6 +80,7 @@ class Flash:
     miss_cycles: int
     cold: bool
     has_base: bool = True
+    frames: int = 1
 
     def inference(self) -> Stalls:
         return self._stalls(INFER_BYTES, [False for _ in self.layers])
@@ -105,7 +106,7 @@ class Flash:
         places: list[int] = []
         for i, layer in enumerate(self.layers):
             size = _bytes(layer) if self.has_base else 0
-            skipped = _stored(layer) if size and is_read_ahead(layer) else 0
+            skipped = _stored(layer) if size and self._reads_ahead(layer) else 0
             missed = cache.read(at + skipped, size - skipped)
             if size > CACHE_BYTES and not skipped:
                 missed += (tiles(layer, self.ranks[i]) - 1) * cache.read(at, size)
@@ -119,9 +120,12 @@ class Flash:
                 found.back[i] = read * cache.read(places[i], size) + cache.read(*_code(layer, 1))
         return found
 
+    def _reads_ahead(self, layer: Layer) -> bool:
+        return self.frames == 1 and is_read_ahead(layer)
+
     def ahead(self, op: int, compute: float) -> float:
         """Cycles that reading ahead adds to an op's forward pass, which takes `compute` without."""
-        if not self.has_base or not self.miss_cycles or not is_read_ahead(layer := self.layers[op]):
+        if not self.has_base or not self.miss_cycles or not self._reads_ahead(layer := self.layers[op]):
             return 0.0
         byte_cycles = self.miss_cycles * 8 / 20 / 4  # 8 cycles of the serial clock a word where a miss takes 20
         rows = block_rows(layer.inputs)

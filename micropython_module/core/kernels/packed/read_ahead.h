@@ -16,7 +16,7 @@ enum {
 // also where its other scratch leaves no room for them. The same on every machine.
 static inline uint32_t edgelora_ahead_scratch(const edgelora_shape_t *g) {
     uint32_t inputs = g->inputs, outputs = g->out_c;
-    bool reads = g->is_matrix && g->positions == 1 && (inputs & 3) == 0 &&
+    bool reads = g->may_read_ahead && g->is_matrix && g->positions == 1 && (inputs & 3) == 0 &&
         inputs + 18 <= EDGELORA_AHEAD_BYTES &&
         3 * inputs + 4 * outputs <= EDGELORA_PACKED_BYTES / 2 &&
         inputs * outputs >= EDGELORA_AHEAD_LEAST;
