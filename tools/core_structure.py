@@ -14,6 +14,7 @@ from pathlib import Path
 
 CORE = Path(__file__).resolve().parents[1] / "micropython_module" / "core"
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+FOR_CPP = re.compile(r"^#ifdef __cplusplus$.*?^#endif$", re.DOTALL | re.MULTILINE)
 INCLUDE = re.compile(r'^\s*#\s*include "([^"]+)"', re.MULTILINE)
 FUNCTION = re.compile(r"^(?!static\b|typedef\b)\w[\w \t*()\"\\.]*?\b(edgelora_\w+)\([^;{}]*\)\s*\{", re.MULTILINE)
 CONSTANT = re.compile(r"^(?!static\b|extern\b|typedef\b)[\w \t*]*?\b(edgelora_\w+)(?:\[\w*\])?\s*=", re.MULTILINE)
@@ -38,7 +39,7 @@ def bodies(header: str) -> str:
 
 def dependencies(root: Path = CORE) -> Graph:
     """Each module of a folder of C files, with the modules that it depends on."""
-    texts = {path: COMMENT.sub("", path.read_text()) for path in sorted(root.rglob("*.[ch]"))}
+    texts = {path: FOR_CPP.sub("", COMMENT.sub("", path.read_text())) for path in sorted(root.rglob("*.[ch]"))}
     definers: Graph = {}
     for path, text in texts.items():
         for name in (*FUNCTION.findall(text), *CONSTANT.findall(text)):

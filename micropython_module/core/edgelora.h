@@ -25,10 +25,22 @@
 #ifndef EDGELORA_H
 #define EDGELORA_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "edgelora_limits.h"
+
+#if INT_MAX < 0x7FFFFFFF
+#error "EdgeLoRA needs a processor with an int of 32 bits: not an AVR"
+#endif
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "EdgeLoRA needs a little-endian processor: it reads models and adapters in place"
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 #define EDGELORA_VERSION "0.1.0"
 #define EDGELORA_MODEL_FORMAT 2
@@ -390,14 +402,6 @@ typedef struct {
     edgelora_matrix_t matrix_a, matrix_b;
 } edgelora_lora_t;
 
-// Errors of a history's output that belong to frames before: of all its elements but those of its
-// first input, in units of 2^exponent, s16 [output - input].
-typedef struct {
-    int16_t exponent;
-    uint16_t bits; // OR of all magnitudes, below 2^15
-    int16_t e[];
-} edgelora_carry_t;
-
 // A session's state of an op.
 typedef struct {
     uint32_t at[EDGELORA_SPANS]; // offsets of its buffers, 0 = none
@@ -650,5 +654,9 @@ int32_t edgelora_with_record(edgelora_session_t *s, const void *adapter, uint32_
 // `edgelora_save` returns the size or a status < 0.
 uint32_t edgelora_adapter_size(edgelora_session_t *s, bool state);
 int32_t edgelora_save(edgelora_session_t *s, bool state, void *out, uint32_t room);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

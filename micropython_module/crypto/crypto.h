@@ -12,6 +12,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 // True if `signature` (R, S) of `message`, `size` bytes, is valid for the key. Accepts only:
 // - the key A: a point of the curve in its one canonical encoding (y < p, no sign where x = 0),
 // whose order is not small (8 A is
@@ -106,5 +110,9 @@ bool edgelora_equal(const void *a, const void *b, size_t size);
 
 // Overwrites a secret; compilers can't optimize it away.
 void edgelora_wipe(void *secret, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

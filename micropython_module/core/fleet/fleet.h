@@ -28,6 +28,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define EDGELORA_FLEET_MAX_NEIGHBOURS 64 // other boards of a cohort
 #define EDGELORA_FLEET_MAX_PARAMETERS 65536
 #define EDGELORA_FLEET_SERVER 0xFFFF // the server's index
@@ -220,5 +224,9 @@ void edgelora_fleet_noise(const uint8_t key[32], uint32_t sigma, int32_t *values
 // reveal no more than one sum with noise for their total cost. clip, sigma, honest: up to 65535.
 // UINT64_MAX without noise.
 uint64_t edgelora_fleet_cost(uint32_t clip, uint32_t sigma, uint32_t honest);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -15,6 +15,14 @@ static inline int16_t plus_s16(int32_t h, int32_t v) {
     return (int16_t)clamp_s16(h + clamp_s16(v));
 }
 
+// Errors of a history's output that belong to frames before: of all its elements but those of its
+// first input, in units of 2^exponent, s16 [output - input].
+typedef struct {
+    int16_t exponent;
+    uint16_t bits; // OR of all magnitudes, below 2^15
+    int16_t e[];
+} edgelora_carry_t;
+
 // The branch of an adapter on one op.
 typedef struct {
     const int8_t *a, *b; // s8 [rank, K], s8 [out_c, rank]

@@ -10,6 +10,10 @@
 
 #include "edgelora.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 // Output format. FEATURES_FIRMWARE is for the sound front end only.
 typedef enum {
     EDGELORA_FEATURES_RAW = 0,      // 16 bits
@@ -105,5 +109,9 @@ uint32_t edgelora_spectral_state_size(void);
 uint32_t edgelora_audio_output_size(const edgelora_audio_t *audio);
 uint32_t edgelora_spectral_input_size(const edgelora_spectral_t *spectral);
 uint32_t edgelora_spectral_output_size(const edgelora_spectral_t *spectral);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
