@@ -111,6 +111,26 @@ def test_keys_are_taken_and_taken_back(base: Base) -> None:
     assert [character for character, _ in words.suggest()] == likely(base, None, half)
 
 
+def test_several_keys_are_taken_back_after_suggestions(base: Base) -> None:
+    """However many: what is suggested then is that of the text that is left, as far back as half a window."""
+    words, typed = TwinWords(base, "me").own, drawn_text(300, 5, 0)
+    for count in (1, 2, 3, 5):
+        words.use("me")
+        words.type(typed[:20])
+        words.suggest()
+        words.type("\b" * count)
+        assert [one for one, _ in words.suggest()] == likely(base, None, typed[: 20 - count]), count
+        words.type("\b\bab\b\b")
+        assert [one for one, _ in words.suggest()] == likely(base, None, typed[: 18 - count]), count
+    for step in (1, 2, 40):
+        words.use("me")
+        words.type(typed[: text.WINDOW])
+        for _ in range(40 // step):
+            words.suggest()  # read from half a window on
+            words.type("\b" * step)
+        assert [one for one, _ in words.suggest()] == likely(base, None, typed[: text.WINDOW - 40]), step
+
+
 def test_more_text_than_is_learned_is_skipped(base: Base) -> None:
     words = TwinWords(base, "me").own
     words.type(drawn_text(64 * 40 + 1, 1, 0))

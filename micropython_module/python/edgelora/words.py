@@ -94,7 +94,8 @@ class Words:
         size, kept = _core.adapter_size(self._model.arena, False), self._kept
         self._spare = bytearray(size)  # now, while there is a gap for each
         self._rooms = self._spare, kept if kept and len(kept) == size else bytearray(size)
-        self._window, self._recent, self._new = bytearray(), bytearray(), 0
+        self._window, self._recent = bytearray(), bytearray()
+        self._new = self._again = 0  # symbols that the reader has not taken; of these, read once and taken back
         self._waiting, self._held, self._trying, self._windows = [], [], None, 0
         self.learned = self.skipped = self.kept = self.undone = 0
         self.judged = None
@@ -173,22 +174,22 @@ class Words:
             return
         self._window = self._window[:-1]
         self._recent = self._recent[:-1]
-        if self._new:
+        if self._new > self._again:
             self._new -= 1
         else:  # the one before it is computed again, for its probabilities
-            self._reader.back(2)
-            self._new = min(1, len(self._recent))
+            self._reader.back(2 - self._new)
+            self._new = self._again = min(1, len(self._recent))
 
     def _read(self, room=1):
         # Lets the reader take what was typed since; with room for so many symbols after it.
         reader, half = self._reader, self.length // 2
         left = self.length - reader._taken - self._new
-        if self._new > half or left < room and reader._taken:
+        if self._new > half or left < room or not reader._taken:
             reader.reset()
             self._new = min(half, len(self._recent))
         for symbol in self._recent[len(self._recent) - self._new :]:
             reader.next(symbol)
-        self._new = 0
+        self._new = self._again = 0
         return bool(self._recent)
 
     def suggest(self, count: int = 3) -> "list[tuple[str, int]]":
