@@ -131,6 +131,18 @@ def test_several_keys_are_taken_back_after_suggestions(base: Base) -> None:
         assert [one for one, _ in words.suggest()] == likely(base, None, typed[: text.WINDOW - 40]), step
 
 
+def test_a_long_completion_changes_nothing(base: Base) -> None:
+    """It is shorter than half a window, so that what was typed stays in the model's window."""
+    words, typed = TwinWords(base, "me").own, drawn_text(300, 5, 0)
+    words.symbols = "a" * len(words.symbols)  # each makes the word longer
+    words.type("a")
+    words._recent = bytearray(text.encode(typed[:50]))
+    words._new = len(words._recent)
+    made, before = words.complete(1000), words._reader.suggest(3)
+    assert len(made) == text.WINDOW // 2 - 1
+    assert words.complete(1000) == made and words._reader.suggest(3) == before
+
+
 def test_more_text_than_is_learned_is_skipped(base: Base) -> None:
     words = TwinWords(base, "me").own
     words.type(drawn_text(64 * 40 + 1, 1, 0))

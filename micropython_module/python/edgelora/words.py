@@ -198,8 +198,8 @@ class Words:
         return [(self.symbols[symbol], probability) for symbol, probability in found]
 
     def complete(self, most: int = 12) -> str:
-        """The likeliest rest of the word: up to `most` letters."""
-        made, reader = "", self._reader
+        """The likeliest rest of the word: up to `most` letters, fewer than half a window."""
+        made, reader, most = "", self._reader, min(most, self.length // 2 - 1)
         if not self._read(most + 1):
             return made
         symbol = reader.suggest(1)[0][0]
