@@ -143,6 +143,17 @@ def test_a_long_completion_changes_nothing(base: Base) -> None:
     assert words.complete(1000) == made and words._reader.suggest(3) == before
 
 
+def test_names_that_no_store_takes_are_refused_at_once(base: Base) -> None:
+    """Else they would be once the first adapter is better, after minutes."""
+    with pytest.raises(ValueError, match="give 1 to 24"):
+        TwinWords(base, "Ann Lee")
+    words = TwinWords(base, "me").own
+    words.type("Dear")
+    with pytest.raises(ValueError, match="give 1 to 24"):
+        words.use("")
+    assert words.name == "me" and words.suggest()
+
+
 def test_more_text_than_is_learned_is_skipped(base: Base) -> None:
     words = TwinWords(base, "me").own
     words.type(drawn_text(64 * 40 + 1, 1, 0))

@@ -13,6 +13,7 @@ used once it is better on these windows than what was in use, by more than chanc
 """
 
 from . import Model, _core, read
+from ._index import checked
 from .training import stored
 
 if False:  # types of annotations: editors and tools/stubs.py read these lines, boards drop them
@@ -84,7 +85,11 @@ class Words:
         self.use(name)
 
     def use(self, name: str) -> None:
-        """Goes on with another person's adapter, or a new one; forgets all text, also what was not learned yet."""
+        """Goes on with another person's adapter, or a new one; forgets all text, also what was not learned yet.
+
+        name: one that the store takes, StoreError otherwise.
+        """
+        checked(name)
         self._model.use(None)
         self._reader.use(None)
         self.name, self._spare, self._rooms = name, None, None
