@@ -154,6 +154,22 @@ def test_names_that_no_store_takes_are_refused_at_once(base: Base) -> None:
     assert words.name == "me" and words.suggest()
 
 
+def test_an_adapter_that_the_store_refuses_is_not_kept(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error comes out of `step`; the base stays in use, and learning goes on to the next validation."""
+    twin = TwinWords(base, "me")
+
+    def full(*_: object) -> None:
+        raise OSError(28)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(twin.store, "put", full)
+        with pytest.raises(OSError):
+            twin.learn(drawn_text(64 * 100, 2, 7))
+    assert twin.own.kept == 0 and twin.adapter is None and not twin.store.find("me")
+    twin.learn(drawn_text(64 * 60, 3, 7))
+    assert twin.own.kept == 1 and twin.adapter == bytes(twin.store.read("me"))
+
+
 def test_more_text_than_is_learned_is_skipped(base: Base) -> None:
     words = TwinWords(base, "me").own
     words.type(drawn_text(64 * 40 + 1, 1, 0))

@@ -279,8 +279,8 @@ class Words:
             self.undone += 1
             self._return()
             return
-        self.kept += 1
         self.store.put(self.name, self._spare)
+        self.kept += 1
         self._kept = self._spare
         self._use(self._reader, self._kept)
         self._spare = self._rooms[self._kept is self._rooms[0]]
