@@ -11,10 +11,12 @@ import class_cases
 import numpy as np
 from fleet_boards import Fleet
 from people import of_one_spread, person
+from typed import drawn_text, language_base
 
 from edgelora.core.formats import elu
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.formats.elt import TokenTable
 from edgelora.core.formats.network import Op, QuantModel, Tensor
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.formats.wake_manifest import WakeManifest
@@ -27,6 +29,7 @@ from edgelora.learn.training.machines import pretrained_autoencoder, scaled_inpu
 from edgelora.learn.training.samples import Samples
 from edgelora.learn.training.warm_start import fleet_vector
 from edgelora.learn.updates import keys
+from edgelora.model.datasets import text
 
 SEED = bytes(range(32))  # the board's secret seed of a round
 BOARDS, ROUND, LAST = 4, 4, 3  # boards of the fleet; the current round, and the one before
@@ -74,6 +77,10 @@ def fill(place: Path) -> None:
     files["own.elm"] = pack_model(own[0])
     files["own.eld"] = pack_samples(mine.x, mine.y, None, base_id(files["own.elm"]))
     files["word.elm"] = pack_model(word)
+    files["text.elm"] = language_base()[1].elm
+    files["typed.txt"] = blocks_of(drawn_text(38 * text.WINDOW + 1, 2, 7))
+    units = {ord(character): i for i, character in enumerate("abn ")}
+    files["text.elt"] = TokenTable([b"a", b"b", b"n", b" ", b"an"], units, {(0, 2): 4}).pack()
     WakeManifest("Word", "word.tflite", 0.8, 2, 1000).save(place / "word.json")
     counts = rng.integers(-1000, 1000, (12, 5)).astype("<i2")
     files["counts.s16"] = counts.tobytes()
@@ -87,6 +94,11 @@ def fill(place: Path) -> None:
     for name, content in files.items():
         (place / name).write_bytes(content)
     (place / "rounds.json").write_text(json.dumps(rounds(place, fleet, base, files["global.ela"], Samples(x, y))))
+
+
+def blocks_of(typed: str) -> bytes:
+    """A line for each window; base and typed text have no lines of their own."""
+    return "\n".join(typed[at : at + text.WINDOW] for at in range(0, len(typed), text.WINDOW)).encode()
 
 
 def rounds(place: Path, fleet: Fleet, base: bytes, adapter: bytes, samples: Samples) -> dict[str, object]:

@@ -92,7 +92,7 @@ class Words:
         checked(name)
         self._model.use(None)
         self._reader.use(None)
-        self.name, self._spare, self._rooms = name, None, None
+        self.name, self._spare, self._rooms = "", None, None  # no one's, should this fail: the store takes no such name
         self._kept = stored(self.store, name, self._model)
         self._use(self._reader, self._kept)
         self._return()
@@ -105,6 +105,7 @@ class Words:
         self.learned = self.skipped = self.kept = self.undone = 0
         self.judged = None
         self._reader.reset()
+        self.name = name
 
     def forget(self) -> None:
         """Removes the person's adapter, also from the store, and starts over."""

@@ -484,6 +484,49 @@ def say(word):
     word.missed()
 
 
+class Writing(OnFlash):
+    """An owner's words, of which a store keeps what helps; "ann" has an adapter from the beginning."""
+
+    in_parts = True
+
+    def __init__(self, name, act, owner="me"):
+        self.name, self.acts, self.owner = name, act, owner
+
+    def prepare(self):
+        self.open()
+        learn(self.words, "ann")
+        assert self.words.kept
+
+    def open(self):
+        from edgelora.words import Words
+
+        self.words = Words("text.elm", Store("/s/adapters", cache=0, adapters=8), self.owner)
+
+    def act(self):
+        self.acts(self.words)
+
+    def look(self):
+        words = self.words
+        kept = [words.store.find(name) and bytes(words.store.read(name)) for name in ("me", "ann")]
+        anns = words.name == "ann" and words.adapter
+        return kept[0], kept[1], bytes(anns) if anns else None
+
+
+def learn(words, name="me"):
+    words.use(name)
+    with open("typed.txt") as file:
+        for line in file:
+            words.type(line)
+            while words.busy:
+                words.step()
+
+
+def forget(words):
+    if words.name != "ann":
+        words.use("ann")
+    words.forget()
+
+
 class Asking(Action):
     """Asks for a window, beside one that was skipped and two with labels."""
 
@@ -937,6 +980,26 @@ class OfAnother(Watching):
         self.other = self.m.with_record(self.m.used, 2, body)
 
 
+def suggested(action):
+    """What is suggested for a text, with an adapter that begins to learn."""
+    from edgelora.words import Words
+
+    stored()
+    words = Words("text.elm", Store("store", cache=4096, adapters=8), "me")
+    taken = words.type("Bacola dufe g\b\bgi" * 8)
+    while words.busy:
+        words.step()
+    return taken, words.suggest(), words.complete(), bytes(words.in_training()), words.learned
+
+
+def tokenized(action):
+    from edgelora.tokens import Tokens
+
+    tokens = Tokens(contents("text.elt"))
+    made = tokens.encode("a banana")
+    return made, tokens.decode(made)
+
+
 class Told(Action):
     """Objects that are created on every call: either there is a result or not."""
 
@@ -1232,6 +1295,8 @@ ACTIONS = [
     Told("when to be unsure", least),
     Told("own rows", own_rows),
     Told("a wake word's rule", ruled),
+    Told("suggestions", suggested),
+    Told("symbols of a text", tokenized),
     Asking("asking.ask", lambda a, number: None),
     Asking("asking.label", lambda a, number: a.label(number, 1)),
     Asking("asking.skip", lambda a, number: a.skip(number)),
@@ -1309,4 +1374,7 @@ ACTIONS += [
     Identity("forget an identity", lambda a, i: i.forget("/s/fleet.key")),
     Updating(),
     Putting(),
+    Writing("words: learn", learn),
+    Writing("words: forget", forget, "ann"),
+    Writing("words: another's", lambda words: words.use("ann")),
 ]
