@@ -95,8 +95,8 @@ static inline bool op_state_has(const edgelora_op_state_t *l, uint32_t flag) {
     return l->flags & flag;
 }
 
-// Does a session's step read weights once, so that to read them ahead is worth its scratch? Training
-// steps of many frames read them in each.
+// Does a session's step read weights once, so that to read them ahead is worth its scratch?
+// Training steps of many frames read them in each.
 static inline bool reads_weights_once(uint32_t mode, uint32_t frames) {
     return mode == EDGELORA_INFER || frames == 1;
 }

@@ -82,9 +82,7 @@ def predict(
     cycles, passes = board.cycles, passes_of(elm, settings, frames)
     layers, ops = _network(elm).layers, range(len(settings.ranks))
     miss_cycles, stays = (board.flash and board.flash.miss_cycles) or 0, in_flash and len(elm) > device.module().COPIED
-    flash = Flash(
-        layers, settings.ranks, miss_cycles, cold, stays, 1 if settings.mode == "infer" else frames
-    )
+    flash = Flash(layers, settings.ranks, miss_cycles, cold, stays, 1 if settings.mode == "infer" else frames)
     inferring, training = flash.inference(), flash.step(passes.hands_down)
 
     def total(of: Iterable[tuple[str, float]]) -> float:
