@@ -10,7 +10,7 @@ target_link_libraries(usermod INTERFACE usermod_edgelora)
 
 # Functions marked EDGELORA_HOT or EDGELORA_RAM run from RAM on RP2040: reading code through the flash
 # cache stalls the core at each miss. What runs once an op is compiled for size, which RAM is short of.
-set(EDGELORA_ONCE_AN_OP session/arena.c session/infer.c session/train.c training/loss.c graph.c)
+set(EDGELORA_ONCE_AN_OP kernels/split.c session/arena.c session/infer.c session/train.c training/loss.c graph.c)
 list(TRANSFORM EDGELORA_ONCE_AN_OP PREPEND ${EDGELORA_DIR}/core/)
 set_source_files_properties(${EDGELORA_CORE} PROPERTIES COMPILE_OPTIONS "-O3")
 set_source_files_properties(${EDGELORA_ONCE_AN_OP} PROPERTIES COMPILE_OPTIONS "-Os")

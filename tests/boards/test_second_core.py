@@ -18,15 +18,16 @@ from rp2040py.rp2040 import RP2040
 from rp2040py.simulator import Simulator
 from rp2040py.utils.logging import ConsoleLogger, LogLevel
 
+from benchmarks.networks import language
 from edgelora.base.errors import EdgeloraError
 from edgelora.board import build
 from edgelora.board.sim import virtual_board, xip
 from edgelora.board.sim.clock import SystemClock
 from edgelora.board.virtual_boards import SimError, SimHandle
-from edgelora.core.formats.elm import pack_model
+from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.twin.session import Session
 from edgelora.model.floatnet import balance
-from edgelora.model.floatnet.zoo import har_net
+from edgelora.model.floatnet.zoo import Transformer, har_net
 from edgelora.model.quantization.quantize import quantize
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,7 @@ RAM, RESULT, STACK = 0x20000000, 0x20020000, 0x20040000
 CYCLE_NS = 8.0
 MISS = 40  # cycles
 MOST_SECONDS = 0.1  # of the chip's time
+SYMBOLS, WINDOW = 20, 40
 
 
 def built(folder: Path, *sources: Path) -> bytes:
@@ -186,9 +188,15 @@ def elm() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def pico(tmp_path_factory: pytest.TempPathFactory, elm: bytes) -> Iterator[SimHandle]:
+def lm() -> bytes:
+    """Four heads share two of keys and values: parts of everything that a transformer computes."""
+    return pack_model(language(SYMBOLS, WINDOW, Transformer(channels=32, layers=1, heads=(4, 2), hidden=48)))
+
+
+@pytest.fixture(scope="module")
+def pico(tmp_path_factory: pytest.TempPathFactory, elm: bytes, lm: bytes) -> Iterator[SimHandle]:
     folder = tmp_path_factory.mktemp("pico")
-    firmware = build.build_firmware("virtual-pico", {"har.elm": elm}, folder / "firmware.uf2")
+    firmware = build.build_firmware("virtual-pico", {"har.elm": elm, "lm.elm": lm}, folder / "firmware.uf2")
     board = virtual_board.start("virtual-pico", firmware, folder / "state", die_with_parent=True)
     yield board
     board.kill()
@@ -297,6 +305,49 @@ def written():
 print(trained(1)); print(trained(2)); print(trained(2, written))
 """
     assert execute(pico.port, TRAINED + code).splitlines() == [*answers, answers[1]]
+
+
+LEARNED = """
+import binascii, edgelora
+def learned(cores):
+    model = edgelora.Model("/rom/lm.elm", RANKS, "trainable_a", 2, 2, cores=cores)
+    model.begin(7)
+    for i in range(6):
+        ids = bytes((i * 7 + k * k // (3 + i)) % SYMBOLS for k in range(WINDOW + 1))
+        loss = model.train(ids[:-1], ids[1:], 9000)
+    return loss, binascii.crc32(model.save(state=True)), len(model.arena)
+
+def typed(cores):
+    model = edgelora.Model("/rom/lm.elm", RANKS, "decode", cores=cores)
+    return [model.next(7 * i % SYMBOLS) for i in range(WINDOW)]
+"""
+
+
+@pytest.fixture(scope="module")
+def lm_answers(lm: bytes) -> list[str]:
+    """What `learned` returns on one core and on two, and `typed`, from the host twin."""
+    ranks, told = bytes(4 if op.is_matrix else 0 for op in unpack_model(lm).ops), []
+    for cores in (1, 2):
+        session = Session(lm, ranks, "trainable_a", 2, 2, cores=cores)
+        session.begin(7)
+        for i in range(6):
+            ids = np.array([(i * 7 + k * k // (3 + i)) % SYMBOLS for k in range(WINDOW + 1)], np.int8)
+            loss = session.train(ids[:-1], ids[1:], 9000)
+        told.append(str((loss, zlib.crc32(session.save(state=True)), session.arena_bytes)))
+    session = Session(lm, ranks, "decode")
+    return [*told, str([session.next(7 * i % SYMBOLS) for i in range(WINDOW)])]
+
+
+def test_two_cores_learn_a_language_and_continue_it_as_one_does(
+    pico: SimHandle, lm: bytes, lm_answers: list[str]
+) -> None:
+    """Attention, norms and the gradient of A, both cores at a time."""
+    ranks = bytes(4 if op.is_matrix else 0 for op in unpack_model(lm).ops)
+    settings = f"SYMBOLS, WINDOW, RANKS = {SYMBOLS}, {WINDOW}, {ranks!r}"
+    code = "print(learned(1)); print(learned(2)); print(typed(1)); print(typed(2))"
+    one, two, *typed = execute(pico.port, f"{settings}\n{LEARNED}\n{code}").splitlines()
+    assert [one, two] == lm_answers[:2]
+    assert typed == [lm_answers[2]] * 2
 
 
 def test_two_cores_and_a_thread(pico: SimHandle, answers: list[str]) -> None:

@@ -7,6 +7,7 @@ hypothesis shrinks a failing op and prints it; such ops are then added to FIXED.
 
 from __future__ import annotations
 
+import itertools
 import struct
 import sys
 from collections import Counter
@@ -17,7 +18,7 @@ import fresh
 import numpy as np
 import pytest
 from class_cases import INPUTS, small_base
-from drawn_runs import Runs, runs_of
+from drawn_runs import VARIANTS, Runs, runs_of
 from fresh import FULL, fresh_seeds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -416,8 +417,8 @@ def test_decoding_is_inference_of_the_window_on_every_core(programs: list[Progra
         ids = rng.integers(0, model.output.shape[2], model.input.shape[0])
         calls, expected = Calls(), []
         whole, decoding = Session(pack_model(model), ranks, "infer"), Session(pack_model(model), ranks, "decode")
-        calls.open(pack_model(model), ranks, "decode")
-        for adapter in adapters:
+        for adapter, (plain, cores) in itertools.product(adapters, VARIANTS):
+            calls.open(pack_model(model), ranks, "decode", plain=plain, cores=cores)
             for session in (whole, decoding, calls):
                 session.use(adapter)
             decoding.reset()

@@ -134,14 +134,14 @@ const uint32_t edgelora_exponentials[128] = {
     0x3FEC4019,
 };
 
-edgelora_attend_row_t edgelora_attend_row(const edgelora_shape_t *g, const int8_t *q,
-    const int8_t *k, const int8_t *v, uint32_t head, uint32_t i, int32_t *weights) {
+edgelora_attend_row_t edgelora_attend_row(const edgelora_shape_t *g, const int8_t *const x[3],
+    uint32_t head, uint32_t i, int32_t *weights) {
     uint32_t heads = g->op->kernel_h, keys = g->op->kernel_w, channels = g->in_c / heads,
              at = head * keys / heads * channels;
     return (edgelora_attend_row_t){
-        .q = q + i * g->in_c + head * channels,
-        .k = k + at,
-        .v = v + at,
+        .q = x[0] + i * g->in_c + head * channels,
+        .k = x[1] + at,
+        .v = x[2] + at,
         .channels = channels,
         .step = keys * channels,
         .reads = g->op->flags & EDGELORA_CAUSAL ? i + 1 : g->positions,
@@ -205,24 +205,70 @@ EDGELORA_WARM void edgelora_attend_score_errors(const edgelora_attend_row_t *row
     }
 }
 
-void edgelora_attend_put(
-    const edgelora_shape_t *g, edgelora_block_t *block, const int32_t *sums, uint32_t key) {
-    uint32_t channels = g->in_c / g->op->kernel_h;
-    for (uint32_t j = 0; block->q && j < g->positions; ++j) {
-        uint32_t at = (j * g->op->kernel_w + key) * channels;
-        edgelora_block_put(block, at, sums + j * channels, channels);
+// A part's channels in the rows of its errors.
+typedef struct {
+    int8_t *first;
+    uint32_t count, step; // values of a row, and from one row to the next
+} columns_of_part_t;
+
+static columns_of_part_t columns_of(const edgelora_attend_part_t *part, uint32_t k) {
+    const edgelora_shape_t *g = part->g;
+    uint32_t heads = g->op->kernel_h, keys = g->op->kernel_w,
+             each = g->in_c / heads * (k ? 1 : heads / keys); // channels of a head of keys
+    return (columns_of_part_t){
+        part->blocks[k].q + part->keys.from * each, (part->keys.to - part->keys.from) * each,
+        keys * each};
+}
+
+void edgelora_attend_open(edgelora_attend_part_t *part, const edgelora_shape_t *g,
+    const edgelora_error_t *error, int8_t *const dx[3], edgelora_range_t keys) {
+    part->g = g;
+    part->error = error;
+    part->keys = keys;
+    part->bits = 0;
+    part->shift = 0;
+    for (uint32_t k = 0; k < 3; ++k) { // count 0: they shift no values but those that they write
+        part->blocks[k] = (edgelora_block_t){dx[k], 0, 0, g->rounds};
+        for (uint32_t i = 0; dx[k] && i < g->positions; ++i) {
+            columns_of_part_t of = columns_of(part, k);
+            int8_t *row = of.first + i * of.step;
+            for (uint32_t c = 0; c < of.count; ++c) {
+                row[c] = 0;
+            }
+        }
     }
 }
 
-void edgelora_attend_blocks(
-    const edgelora_shape_t *g, int8_t *const dx[3], edgelora_block_t blocks[3]) {
-    for (uint32_t k = 0; k < 3; ++k) {
-        uint32_t heads = k ? g->op->kernel_w : g->op->kernel_h,
-                 size = g->positions * (g->in_c / g->op->kernel_h) * heads;
-        blocks[k] = (edgelora_block_t){dx[k], size, 0, g->rounds};
-        for (uint32_t i = 0; dx[k] && i < size; ++i) {
-            dx[k][i] = 0;
-        }
+void edgelora_attend_lift(edgelora_attend_part_t *part, uint32_t k, int32_t shift) {
+    edgelora_block_t *block = &part->blocks[k];
+    int32_t more = shift - block->shift;
+    for (uint32_t i = 0; more && i < part->g->positions; ++i) {
+        columns_of_part_t of = columns_of(part, k);
+        edgelora_block_shift(of.first + i * of.step, of.count, more, block->shift, block->rounds);
+    }
+    block->shift = shift;
+}
+
+void edgelora_attend_store(
+    edgelora_attend_part_t *part, uint32_t k, uint32_t at, const int32_t *v, uint32_t n) {
+    edgelora_block_t *block = &part->blocks[k];
+    int32_t before = block->shift;
+    edgelora_block_put(block, at, v, n);
+    int32_t shift = block->shift;
+    if (shift != before) { // the others have to follow
+        block->shift = before;
+        edgelora_attend_lift(part, k, shift);
+        edgelora_block_put(block, at, v, n);
+    }
+}
+
+void edgelora_attend_put(
+    edgelora_attend_part_t *part, uint32_t k, const int32_t *sums, uint32_t key) {
+    const edgelora_shape_t *g = part->g;
+    uint32_t channels = g->in_c / g->op->kernel_h;
+    for (uint32_t j = 0; part->blocks[k].q && j < g->positions; ++j) {
+        uint32_t at = (j * g->op->kernel_w + key) * channels;
+        edgelora_attend_store(part, k, at, sums + j * channels, channels);
     }
 }
 

@@ -19,8 +19,9 @@ typedef struct {
     int32_t shift;           // 0..8
 } edgelora_attend_row_t;
 
-edgelora_attend_row_t edgelora_attend_row(const edgelora_shape_t *g, const int8_t *q,
-    const int8_t *k, const int8_t *v, uint32_t head, uint32_t i, int32_t *weights);
+// x: queries, keys and values
+edgelora_attend_row_t edgelora_attend_row(const edgelora_shape_t *g, const int8_t *const x[3],
+    uint32_t head, uint32_t i, int32_t *weights);
 static inline int32_t edgelora_dot_s8(const int8_t *a, const int8_t *b, uint32_t n) {
     int32_t sum = 0; // |sum| <= 2^20
     for (uint32_t i = 0; i < n; ++i) {
@@ -79,12 +80,32 @@ static inline int32_t edgelora_attend_share(const edgelora_shape_t *g, int32_t p
     return (p * g->multiplier[1]) >> 15;
 }
 
-// The errors of q, k and v as blocks of zeros, where dx is not NULL; the rows of a head of keys or
-// values, s32 [positions, channels], in theirs; and their exponents from the blocks' shifts.
-void edgelora_attend_blocks(
-    const edgelora_shape_t *g, int8_t *const dx[3], edgelora_block_t blocks[3]);
+// The backward pass of some heads of keys and values, with the heads of queries that read them. It
+// goes over them twice: first for the values' errors, then, with the shift of all heads' scores,
+// for those of keys and queries.
+typedef struct {
+    const edgelora_shape_t *g;
+    const edgelora_error_t *error; // scratch: the part's own
+    edgelora_range_t keys;
+    uint32_t bits; // the OR of the magnitudes of its scores' errors, after the first time
+    int32_t shift; // of scores' errors
+    // errors of q, k and v, of which this part's channels are its own; q: NULL if not wanted
+    edgelora_block_t blocks[3];
+} edgelora_attend_part_t;
+
+// Sets a part's errors, dx, to 0.
+void edgelora_attend_open(edgelora_attend_part_t *part, const edgelora_shape_t *g,
+    const edgelora_error_t *error, int8_t *const dx[3], edgelora_range_t keys);
+// Writes v, s32 [n], as errors of input k at `at`, which are this part's.
+void edgelora_attend_store(
+    edgelora_attend_part_t *part, uint32_t k, uint32_t at, const int32_t *v, uint32_t n);
+// Gives the part's errors of input k a larger shift.
+void edgelora_attend_lift(edgelora_attend_part_t *part, uint32_t k, int32_t shift);
+// Writes the rows of a head of keys or values, s32 [positions, channels].
 void edgelora_attend_put(
-    const edgelora_shape_t *g, edgelora_block_t *block, const int32_t *sums, uint32_t key);
+    edgelora_attend_part_t *part, uint32_t k, const int32_t *sums, uint32_t key);
+// The exponents of the errors of q, k and v. error: of the output's; shift: of scores' errors;
+// shifts: of the blocks
 void edgelora_attend_exponents(const edgelora_shape_t *g, int32_t error, int32_t shift,
     const int32_t shifts[3], int32_t exponent[3]);
 

@@ -234,11 +234,7 @@ EDGELORA_HOT void edgelora_op_forward(
             edgelora_rotate_forward_s8(g, x, y);
             break;
         case EDGELORA_ATTEND:
-            if (!pass->packed ||
-                !edgelora_attend_forward_packed_s8(
-                    g, (const int8_t *const[3]){x, x2, pass->x3}, y, pass->scratch)) {
-                edgelora_attend_forward_s8(g, x, x2, pass->x3, y, pass->scratch);
-            }
+            edgelora_op_attend_forward(g, pass, (edgelora_range_t){0, g->op->kernel_h});
             break;
         case EDGELORA_MATMUL:
             edgelora_matmul_forward_s8(g, x, x2, y);
@@ -266,7 +262,7 @@ EDGELORA_HOT void edgelora_op_mask_backward(const edgelora_shape_t *g, int8_t *e
 
 EDGELORA_HOT void edgelora_op_b_gradient(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift,
-    edgelora_channels_t of) {
+    edgelora_range_t of) {
     EDGELORA_ASSERT(g->is_matrix && rank && rank <= EDGELORA_MAX_RANK && t && is_aligned(gradient));
     EDGELORA_ASSERT(of.from % 4 == 0 && of.to <= g->out_c);
     if (runs_simd(error->simd, error->packed) &&
@@ -301,7 +297,7 @@ EDGELORA_HOT int32_t edgelora_op_branch_backward(const edgelora_shape_t *g,
 }
 
 EDGELORA_HOT void edgelora_op_a_gradient(const edgelora_shape_t *g, uint32_t rank,
-    const edgelora_error_t *error, int32_t *gradient, int32_t shift) {
+    const edgelora_error_t *error, int32_t *gradient, int32_t shift, edgelora_half_t half) {
     EDGELORA_ASSERT(
         g->is_matrix && rank && rank <= EDGELORA_MAX_RANK && error->x && error->t_error);
     EDGELORA_ASSERT(is_aligned(gradient));
@@ -309,8 +305,8 @@ EDGELORA_HOT void edgelora_op_a_gradient(const edgelora_shape_t *g, uint32_t ran
         error->simd->a_gradient(g, rank, error, gradient, shift)) {
         return;
     }
-    if (!error->packed || !edgelora_a_gradient_packed_s8(g, rank, error, gradient, shift)) {
-        edgelora_a_gradient_s8(g, rank, error, gradient, shift);
+    if (!error->packed || !edgelora_a_gradient_packed_s8(g, rank, error, gradient, shift, half)) {
+        edgelora_a_gradient_s8(g, rank, error, gradient, shift, half);
     }
 }
 
@@ -374,7 +370,7 @@ EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
 #endif
 #if EDGELORA_ATTENTION
         case EDGELORA_NORM:
-            return edgelora_norm_backward_s8(g, error, dx);
+            return edgelora_norm_errors_s8(g, error, edgelora_norm_rows_s8(g, error), dx);
         case EDGELORA_ROTATE:
             return edgelora_rotate_backward_s8(g, error, dx);
         case EDGELORA_MATMUL:
@@ -399,13 +395,51 @@ uint32_t edgelora_op_next_scratch(const edgelora_shape_t *g) {
     return 4 * align4(g->positions);
 }
 
+int32_t edgelora_op_norm_rows(const edgelora_shape_t *g, const edgelora_error_t *error) {
+    EDGELORA_ASSERT(g->op->kind == EDGELORA_NORM && error->x);
+#if EDGELORA_ATTENTION
+    return edgelora_norm_rows_s8(g, error);
+#else
+    return 0;
+#endif
+}
+
+int32_t edgelora_op_norm_errors(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int32_t top, int8_t *dx) {
+    EDGELORA_ASSERT(g->op->kind == EDGELORA_NORM && error->x && dx);
+#if EDGELORA_ATTENTION
+    return edgelora_norm_errors_s8(g, error, top, dx);
+#else
+    return 0;
+#endif
+}
+
+void edgelora_op_attend_forward(
+    const edgelora_shape_t *g, const edgelora_pass_t *pass, edgelora_range_t heads) {
+    EDGELORA_ASSERT(g->op->kind == EDGELORA_ATTEND && heads.to <= g->op->kernel_h);
+#if EDGELORA_ATTENTION
+    const int8_t *const x[3] = {pass->x, pass->x2, pass->x3};
+    if (!pass->packed || !edgelora_attend_forward_packed_s8(g, x, pass->y, pass->scratch, heads)) {
+        edgelora_attend_forward_s8(g, x, pass->y, pass->scratch, heads);
+    }
+#endif
+}
+
 void edgelora_op_attend_next(const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y,
-    void *scratch, uint32_t t, bool plain) {
+    void *scratch, uint32_t t, bool plain, edgelora_range_t heads) {
     EDGELORA_ASSERT(g->op->kind == EDGELORA_ATTEND && t < g->positions);
 #if EDGELORA_ATTENTION
     (!plain && edgelora_attend_next_is_packed(g)
             ? edgelora_attend_next_packed_s8
-            : edgelora_attend_next_s8)(g, x[0], x[1], x[2], y, scratch, t);
+            : edgelora_attend_next_s8)(g, x, y, scratch, t, heads);
+#endif
+}
+
+void edgelora_op_attend_pass(edgelora_attend_part_t *part, bool of_scores) {
+#if EDGELORA_ATTENTION
+    if (!part->error->packed || !edgelora_attend_pass_packed_s8(part, of_scores)) {
+        edgelora_attend_pass_s8(part, of_scores);
+    }
 #endif
 }
 
@@ -417,9 +451,13 @@ void edgelora_op_attend_backward(const edgelora_shape_t *g, const edgelora_error
         error->simd->attend_backward(g, error, dx, exponent)) {
         return;
     }
-    if (!error->packed || !edgelora_attend_backward_packed_s8(g, error, dx, exponent)) {
-        edgelora_attend_backward_s8(g, error, dx, exponent);
-    }
+    edgelora_attend_part_t all;
+    edgelora_attend_open(&all, g, error, dx, (edgelora_range_t){0, g->op->kernel_w});
+    edgelora_op_attend_pass(&all, false);
+    all.shift = edgelora_attend_shift(all.bits);
+    edgelora_op_attend_pass(&all, true);
+    const int32_t shifts[3] = {all.blocks[0].shift, all.blocks[1].shift, all.blocks[2].shift};
+    edgelora_attend_exponents(g, error->exponent, all.shift, shifts, exponent);
 #endif
 }
 

@@ -30,10 +30,23 @@ typedef struct {
     int8_t t_shift, branch_shift;
 } edgelora_branch_t;
 
-// Output channels [from, to).
+// Output channels, inputs or heads [from, to).
 typedef struct {
     uint32_t from, to;
-} edgelora_channels_t;
+} edgelora_range_t;
+
+// All of what is counted, or one of two parts of it.
+typedef enum {
+    EDGELORA_ALL,
+    EDGELORA_FIRST_HALF,
+    EDGELORA_SECOND_HALF,
+} edgelora_half_t;
+
+static inline edgelora_range_t half_range(uint32_t count, edgelora_half_t half) {
+    uint32_t middle = (count + 1) / 2;
+    return (edgelora_range_t){
+        half == EDGELORA_SECOND_HALF ? middle : 0, half == EDGELORA_FIRST_HALF ? middle : count};
+}
 
 // Operands of one op in a forward pass.
 typedef struct {

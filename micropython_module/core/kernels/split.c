@@ -8,7 +8,6 @@
 // what a single core does when a larger value appears.
 
 #include "kernels/split.h"
-#include "kernels/packed/packed.h"
 #include "kernels/packed/read_ahead.h"
 #include "training/block.h"
 
@@ -38,11 +37,33 @@ typedef struct {
 
 // Is each output position computed from the same position of the input alone?
 static bool is_flat_op(const edgelora_shape_t *g) {
-    uint32_t kind = g->op->kind;
     const edgelora_op_t *op = g->op;
-    return (kind == EDGELORA_ADD && is_flat(g)) || kind == EDGELORA_LOOKUP ||
-        (kind == EDGELORA_CONV && g->inputs == g->in_c && !op->pad_top && !op->pad_left &&
-            op->stride_h == 1 && op->stride_w == 1 && g->out_h == g->in_h && g->out_w == g->in_w);
+    switch (op->kind) {
+        case EDGELORA_ADD:
+        case EDGELORA_MULTIPLY:
+            return is_flat(g);
+        case EDGELORA_CONV:
+        case EDGELORA_PROJECT:
+            return g->inputs == g->in_c && !op->pad_top && !op->pad_left && op->stride_h == 1 &&
+                op->stride_w == 1 && g->out_h == g->in_h && g->out_w == g->in_w;
+        case EDGELORA_LOOKUP:
+        case EDGELORA_EMBED:
+        case EDGELORA_WIDEN:
+        case EDGELORA_NORM:
+        case EDGELORA_ROTATE:
+            return true;
+        default:
+            return false;
+    }
+}
+
+// Bytes of so many values of an op's input and output, and of its other input.
+static uint32_t in_bytes(const edgelora_shape_t *g, uint32_t values) {
+    return g->traits & EDGELORA_READS_STREAM ? 2 * values : values;
+}
+
+static uint32_t out_bytes(const edgelora_shape_t *g, uint32_t values) {
+    return g->traits & EDGELORA_ADDS ? 2 * values : values;
 }
 
 // The op with its positions in one column, if they don't depend on each other.
@@ -56,6 +77,11 @@ static void unfold(edgelora_shape_t *g) {
 static op_axis_t axis_of(const edgelora_shape_t *g) {
     const edgelora_op_t *op = g->op;
     uint32_t in_row = (uint32_t)g->in_w * g->in_c, out_row = (uint32_t)g->out_w * g->out_c;
+    if (is_flat_op(g)) { // the fields of a window may hold something else
+        return g->out_h == 1
+            ? (op_axis_t){g->out_w, g->out_w, 1, 1, 0, 1, g->in_c, g->out_c, 1, true}
+            : (op_axis_t){g->out_h, g->out_h, 1, 1, 0, 1, in_row, out_row, g->out_w, false};
+    }
     if (g->in_h == 1 && g->out_h == 1) {
         return (op_axis_t){
             g->out_w, g->in_w, g->kernel_w, op->stride_w, op->pad_left, op->dilation_w, g->in_c,
@@ -79,22 +105,26 @@ static bool part_set(op_part_t *part, const edgelora_shape_t *g, const op_axis_t
     if (pad < 0 || pad > UINT8_MAX || !in.count || !out.count) {
         return false;
     }
+    bool flat = is_flat_op(g);
     part->g = *g;
     part->op = *g->op;
     part->g.op = &part->op;
     if (axis->wide) {
         part->g.in_w = (uint16_t)in.count;
         part->g.out_w = part->g.in2_w = (uint16_t)out.count;
-        part->op.pad_left = (uint8_t)pad;
+        part->op.pad_left = flat ? g->op->pad_left : (uint8_t)pad;
     } else {
         part->g.in_h = (uint16_t)in.count;
         part->g.out_h = part->g.in2_h = (uint16_t)out.count;
-        part->op.pad_top = (uint8_t)pad;
+        part->op.pad_top = flat ? g->op->pad_top : (uint8_t)pad;
     }
     part->g.positions = (uint32_t)part->g.out_h * part->g.out_w;
     part->in = in.from * axis->in_step;
     part->out = out.from * axis->out_step;
     part->positions = out.from * axis->across;
+    if (g->op->kind == EDGELORA_ROTATE) {
+        part->g.taps += 2u * g->op->kernel_h * part->positions;
+    }
     return true;
 }
 
@@ -156,8 +186,8 @@ static bool halves(op_part_t part[2], const edgelora_shape_t *g) {
         part_of_channels(&part[1], g, (steps_t){n, g->out_c - n});
         return n;
     }
-    if (!is_flat_op(g) && kind != EDGELORA_CONV && kind != EDGELORA_DEPTHWISE &&
-        kind != EDGELORA_AVERAGE_POOL && kind != EDGELORA_MAX_POOL) {
+    if (!is_flat_op(g) && kind != EDGELORA_CONV && kind != EDGELORA_PROJECT &&
+        kind != EDGELORA_DEPTHWISE && kind != EDGELORA_AVERAGE_POOL && kind != EDGELORA_MAX_POOL) {
         return false;
     }
     edgelora_shape_t column = *g;
@@ -171,9 +201,8 @@ static bool halves(op_part_t part[2], const edgelora_shape_t *g) {
 
 // The two parts of the error of an op's input.
 static bool backward_halves(op_part_t part[2], const edgelora_shape_t *g) {
-    uint32_t kind = g->op->kind;
-    if (kind != EDGELORA_CONV && kind != EDGELORA_PROJECT && kind != EDGELORA_DEPTHWISE &&
-        !(kind == EDGELORA_ADD && is_flat(g))) {
+    bool by_positions = g->is_matrix && g->op->kind != EDGELORA_DENSE;
+    if (!by_positions && !is_flat_op(g) && g->op->kind != EDGELORA_DEPTHWISE) {
         return false;
     }
     edgelora_shape_t column = *g;
@@ -265,9 +294,67 @@ static void run_forward(void *with) {
     edgelora_op_forward(&f->part.g, &f->branch, &f->pass);
 }
 
+// Some heads of an attend. t: the row, of one alone.
+typedef struct {
+    const edgelora_shape_t *g;
+    edgelora_pass_t pass;
+    uint32_t t;
+    bool plain;
+    edgelora_range_t heads;
+} heads_t;
+
+static void run_heads(void *with) {
+    const heads_t *h = with;
+    edgelora_op_attend_forward(h->g, &h->pass, h->heads);
+}
+
+static void run_next(void *with) {
+    const heads_t *h = with;
+    const int8_t *const x[3] = {h->pass.x, h->pass.x2, h->pass.x3};
+    edgelora_op_attend_next(h->g, x, h->pass.y, h->pass.scratch, h->t, h->plain, h->heads);
+}
+
+// Runs `work` on half of the heads each.
+static void on_heads(const edgelora_split_t *split, void (*work)(void *), heads_t first) {
+    heads_t second = first;
+    first.pass.simd = second.pass.simd = 0;
+    first.heads = half_range(first.g->op->kernel_h, EDGELORA_FIRST_HALF);
+    second.heads = half_range(first.g->op->kernel_h, EDGELORA_SECOND_HALF);
+    second.pass.scratch = split->scratch;
+    both(split, work, &first, &second);
+}
+
+static void both_attend_forward(
+    const edgelora_split_t *split, const edgelora_shape_t *g, const edgelora_pass_t *pass) {
+    if (!is_large(split, g, 2 * g->positions) || g->op->kernel_h < 2) {
+        edgelora_op_forward(g, &(edgelora_branch_t){0}, pass);
+    } else {
+        on_heads(split, run_heads, (heads_t){.g = g, .pass = *pass});
+    }
+}
+
+void edgelora_both_attend_next(const edgelora_split_t *split, const edgelora_shape_t *g,
+    const int8_t *const x[3], int8_t *y, void *scratch, uint32_t t) {
+    heads_t h = {
+        .g = g,
+        .pass = {.x = x[0], .x2 = x[1], .x3 = x[2], .y = y, .scratch = scratch},
+        .t = t,
+        .plain = split->plain,
+        .heads = {0, g->op->kernel_h}};
+    if (g->out_c * 2 * (t + 1) < split->second->least || g->op->kernel_h < 2) {
+        run_next(&h);
+    } else {
+        on_heads(split, run_next, h);
+    }
+}
+
 void edgelora_both_forward(const edgelora_split_t *split, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
     op_part_t part[2];
+    if (g->op->kind == EDGELORA_ATTEND) {
+        both_attend_forward(split, g, pass);
+        return;
+    }
     if (!is_large(split, g, products_each(g)) || edgelora_is_read_ahead(g) || !halves(part, g) ||
         !are_packed(split, part, branch->rank, false, pass->packed)) {
         edgelora_op_forward(g, branch, pass);
@@ -282,9 +369,9 @@ void edgelora_both_forward(const edgelora_split_t *split, const edgelora_shape_t
         f[i].branch = *branch;
         f[i].pass = *pass;
         f[i].pass.simd = 0; // its memory is for one
-        f[i].pass.x += part[i].in;
-        f[i].pass.x2 = pass->x2 ? pass->x2 + part[i].out : 0;
-        f[i].pass.y += part[i].out;
+        f[i].pass.x += in_bytes(g, part[i].in);
+        f[i].pass.x2 = pass->x2 ? pass->x2 + out_bytes(g, part[i].out) : 0;
+        f[i].pass.y += out_bytes(g, part[i].out);
         f[i].pass.t = pass->t ? pass->t + part[i].positions * branch->rank : 0;
     }
     f[1].pass.scratch = split->scratch;
@@ -422,13 +509,55 @@ int32_t edgelora_both_branch_backward(const edgelora_split_t *split, const edgel
         error->exponent, g->rounds);
 }
 
+// The exponent of the errors of an op's input before they become a block.
+static int32_t first_exponent(
+    const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_error_t *error) {
+    switch (g->op->kind) {
+        case EDGELORA_ROTATE:
+            return error->exponent - 15;
+        case EDGELORA_LOOKUP:
+            return error->exponent + g->shift[0];
+        default: // multiply: without a branch
+            return joint_exponent(branch, error);
+    }
+}
+
+// Can errors that are rounded be joined? Not if `first_exponent` does not know where they begin.
+static bool can_round(const edgelora_shape_t *g) {
+    uint32_t kind = g->op->kind;
+    return g->is_matrix || kind == EDGELORA_MULTIPLY || kind == EDGELORA_LOOKUP ||
+        kind == EDGELORA_ROTATE || kind == EDGELORA_NORM;
+}
+
+static void run_norm_rows(void *with) {
+    backward_t *b = with;
+    b->exponent = edgelora_op_norm_rows(&b->part.g, &b->error);
+}
+
+static void run_norm_errors(void *with) {
+    backward_t *b = with;
+    b->exponent = edgelora_op_norm_errors(&b->part.g, &b->error, b->exponent, b->to);
+}
+
+// Errors of a norm's input, whose rows share the size of the largest.
+static int32_t both_norm_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
+    const edgelora_error_t *error, int8_t *dx, backward_t b[2]) {
+    both(split, run_norm_rows, &b[0], &b[1]);
+    int32_t top = b[0].exponent > b[1].exponent ? b[0].exponent : b[1].exponent;
+    b[0].exponent = b[1].exponent = top;
+    both(split, run_norm_errors, &b[0], &b[1]);
+    const int32_t exponent[2] = {b[0].exponent, b[1].exponent};
+    return join(
+        dx, b[1].part.in, g->positions * g->in_c, exponent, error->exponent + top - 31, g->rounds);
+}
+
 int32_t edgelora_both_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
     op_part_t part[2];
     backward_t b[2];
     if (!is_large(split, g, products_each(g)) || !error->e || !backward_halves(part, g) ||
         !are_packed(split, part, branch->rank, true, error->packed) ||
-        ((g->traits & EDGELORA_ADDS) && k) || (g->rounds && (!g->is_matrix || part[1].in % 2))) {
+        ((g->traits & EDGELORA_ADDS) && k) || (g->rounds && (!can_round(g) || part[1].in % 2))) {
         return edgelora_op_backward(g, branch, error, k, dx);
     }
     errors_set(split, b, part, branch, error);
@@ -436,11 +565,79 @@ int32_t edgelora_both_backward(const edgelora_split_t *split, const edgelora_sha
         b[i].part.g.op = &b[i].part.op;
         b[i].to = dx + part[i].in;
         b[i].k = k;
+        b[i].error.x = error->x ? error->x + in_bytes(g, part[i].in) : 0;
+        b[i].error.x2 = error->x2 ? error->x2 + part[i].out : 0;
+    }
+    if (g->op->kind == EDGELORA_NORM) {
+        return both_norm_backward(split, g, error, dx, b);
     }
     both(split, run_backward, &b[0], &b[1]);
     const int32_t exponent[2] = {b[0].exponent, b[1].exponent};
     return join(dx, part[1].in, (uint32_t)g->in_h * g->in_w * g->in_c, exponent,
-        joint_exponent(branch, error), g->rounds);
+        first_exponent(g, branch, error), g->rounds);
+}
+
+static void run_attend_values(void *with) {
+    edgelora_op_attend_pass(with, false);
+}
+
+static void run_attend_scores(void *with) {
+    edgelora_op_attend_pass(with, true);
+}
+
+void edgelora_both_attend_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
+    const edgelora_error_t *error, int8_t *const dx[3], int32_t exponent[3]) {
+    uint32_t keys = g->op->kernel_w, channels = g->in_c / g->op->kernel_h;
+    if (!is_large(split, g, 2 * g->positions) || keys < 2 || (g->rounds && channels % 2)) {
+        edgelora_op_attend_backward(g, error, dx, exponent);
+        return;
+    }
+    edgelora_error_t of_first = *error, of_second;
+    of_first.simd = 0;
+    of_second = of_first;
+    of_second.scratch = split->scratch;
+    edgelora_attend_part_t first, second;
+    edgelora_attend_open(&first, g, &of_first, dx, half_range(keys, EDGELORA_FIRST_HALF));
+    edgelora_attend_open(&second, g, &of_second, dx, half_range(keys, EDGELORA_SECOND_HALF));
+    both(split, run_attend_values, &first, &second);
+    first.shift = second.shift = edgelora_attend_shift(first.bits | second.bits);
+    both(split, run_attend_scores, &first, &second);
+    int32_t shifts[3];
+    for (uint32_t k = 0; k < 3; ++k) {
+        int32_t a = first.blocks[k].shift, b = second.blocks[k].shift;
+        shifts[k] = a > b ? a : b;
+        edgelora_attend_lift(a < b ? &first : &second, k, shifts[k]);
+    }
+    edgelora_attend_exponents(g, error->exponent, first.shift, shifts, exponent);
+}
+
+typedef struct {
+    const edgelora_shape_t *g;
+    uint32_t rank;
+    edgelora_error_t error;
+    int32_t *gradient;
+    int32_t shift;
+    edgelora_half_t half;
+} a_gradient_t;
+
+static void run_a_gradient(void *with) {
+    const a_gradient_t *a = with;
+    edgelora_op_a_gradient(a->g, a->rank, &a->error, a->gradient, a->shift, a->half);
+}
+
+void edgelora_both_a_gradient(const edgelora_split_t *split, const edgelora_shape_t *g,
+    uint32_t rank, const edgelora_error_t *error, int32_t *gradient, int32_t shift) {
+    a_gradient_t first = {g, rank, *error, gradient, shift, EDGELORA_ALL};
+    if (g->positions * g->inputs * rank < split->second->least) {
+        run_a_gradient(&first);
+        return;
+    }
+    a_gradient_t second = first;
+    first.error.simd = second.error.simd = 0;
+    first.half = EDGELORA_FIRST_HALF;
+    second.half = EDGELORA_SECOND_HALF;
+    second.error.scratch = split->scratch;
+    both(split, run_a_gradient, &first, &second);
 }
 
 typedef struct {
@@ -450,7 +647,7 @@ typedef struct {
     const int8_t *t;
     int32_t *gradient;
     int32_t shift;
-    edgelora_channels_t of;
+    edgelora_range_t of;
 } b_gradient_t;
 
 static void run_b_gradient(void *with) {

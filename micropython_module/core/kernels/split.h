@@ -38,8 +38,14 @@ int32_t edgelora_both_requantize_backward(const edgelora_split_t *split, const e
     int8_t *e, int32_t exponent, const edgelora_simd_t *simd);
 int32_t edgelora_both_branch_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error);
+void edgelora_both_a_gradient(const edgelora_split_t *split, const edgelora_shape_t *g,
+    uint32_t rank, const edgelora_error_t *error, int32_t *gradient, int32_t shift);
 int32_t edgelora_both_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *dx);
+void edgelora_both_attend_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
+    const edgelora_error_t *error, int8_t *const dx[3], int32_t exponent[3]);
+void edgelora_both_attend_next(const edgelora_split_t *split, const edgelora_shape_t *g,
+    const int8_t *const x[3], int8_t *y, void *scratch, uint32_t t);
 
 // The same on as many cores as there are.
 static inline bool is_split(const edgelora_split_t *split) {
@@ -79,7 +85,7 @@ static inline void edgelora_split_b_gradient(const edgelora_split_t *split,
     if (is_split(split)) {
         edgelora_both_b_gradient(split, g, rank, error, t, gradient, shift);
     } else {
-        edgelora_channels_t all = {0, g->out_c};
+        edgelora_range_t all = {0, g->out_c};
         edgelora_op_b_gradient(g, rank, error, t, gradient, shift, all);
     }
 }
@@ -95,6 +101,36 @@ static inline int32_t edgelora_split_branch_backward(const edgelora_split_t *spl
     int8_t *t_error) {
     return is_split(split) ? edgelora_both_branch_backward(split, g, branch, error, t_error)
                            : edgelora_op_branch_backward(g, branch, error, t_error);
+}
+
+static inline void edgelora_split_a_gradient(const edgelora_split_t *split,
+    const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error, int32_t *gradient,
+    int32_t shift) {
+    if (is_split(split)) {
+        edgelora_both_a_gradient(split, g, rank, error, gradient, shift);
+    } else {
+        edgelora_op_a_gradient(g, rank, error, gradient, shift, EDGELORA_ALL);
+    }
+}
+
+static inline void edgelora_split_attend_backward(const edgelora_split_t *split,
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *const dx[3],
+    int32_t exponent[3]) {
+    if (is_split(split)) {
+        edgelora_both_attend_backward(split, g, error, dx, exponent);
+    } else {
+        edgelora_op_attend_backward(g, error, dx, exponent);
+    }
+}
+
+static inline void edgelora_split_attend_next(const edgelora_split_t *split,
+    const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y, void *scratch, uint32_t t) {
+    if (is_split(split)) {
+        edgelora_both_attend_next(split, g, x, y, scratch, t);
+    } else {
+        edgelora_range_t all = {0, g->op->kernel_h};
+        edgelora_op_attend_next(g, x, y, scratch, t, split->plain, all);
+    }
 }
 
 static inline int32_t edgelora_split_backward(const edgelora_split_t *split,

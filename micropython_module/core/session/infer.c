@@ -71,7 +71,8 @@ static void op_next(edgelora_session_t *s, const int8_t *id, uint32_t i) {
     }
     int8_t *y = arena_at(s, output_at(l, INFERENCE));
     if (g.op->kind == EDGELORA_ATTEND) {
-        edgelora_op_attend_next(&g, x, y, arena_at(s, s->scratch), t, s->plain);
+        edgelora_split_t split = session_split(s);
+        edgelora_split_attend_next(&split, &g, x, y, arena_at(s, s->scratch), t);
         return;
     }
     edgelora_shape_row(&g, t);

@@ -67,7 +67,8 @@ static uint32_t attend_backward(
         below[k] = input_requires_grad(s, tensor) ? &session_ops(s)[tensor - 1] : 0;
         dx[k] = below[k] ? op_buffer(s, below[k], EDGELORA_ERROR) : 0;
     }
-    edgelora_op_attend_backward(g, error, dx, exponent);
+    edgelora_split_t split = session_split(s);
+    edgelora_split_attend_backward(&split, g, error, dx, exponent);
     for (uint32_t k = 0; k < 3; ++k) {
         if (below[k]) {
             below[k]->exponent = (int16_t)exponent[k];
@@ -145,7 +146,7 @@ EDGELORA_RAM static uint32_t op_backward(
     if (trains_a) {
         int32_t *gradient = arena_at(s, matrix_gradient(&lora->matrix_a));
         int32_t shift = edgelora_gradient_open(&lora->matrix_a, gradient, error.t_exponent);
-        edgelora_op_a_gradient(&g, branch.rank, &error, gradient, shift);
+        edgelora_split_a_gradient(&split, &g, branch.rank, &error, gradient, shift);
     }
     if (g.traits & EDGELORA_THREE_INPUTS) {
         return attend_backward(s, &g, &error);

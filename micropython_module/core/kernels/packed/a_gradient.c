@@ -171,13 +171,14 @@ static gradient_t a_layout(const edgelora_shape_t *g, uint32_t rank) {
 
 EDGELORA_HOT static void a_gradient_by_rows(const edgelora_shape_t *g, const runs_t *runs,
     const gradient_t *l, uint32_t rank, const edgelora_error_t *error, int32_t *gradient,
-    int32_t shift) {
+    int32_t shift, edgelora_half_t half) {
     uint8_t *s = error->scratch;
     int32_t bias[EDGELORA_MAX_RANK], pad = g->op->pad_top, out_h = (int32_t)g->out_h;
     uint32_t *x = (uint32_t *)(void *)(s + l->x), row_groups = g->out_w / 4;
     factor_t factor = {error->t_error, rank, bias};
-    for (uint32_t q = 0; q < runs->quads; q += l->quads) {
-        uint32_t quads = at_most(runs->quads - q, l->quads);
+    edgelora_range_t of = half_range(runs->quads, half);
+    for (uint32_t q = of.from; q < of.to; q += l->quads) {
+        uint32_t quads = at_most(of.to - q, l->quads);
         products_t what = products_of(l, s, 4 * quads);
         for (uint32_t y = 0, rows; y < g->in_h; y += rows) {
             rows = at_most(g->in_h - y, l->in_rows);
@@ -220,10 +221,10 @@ EDGELORA_HOT static void a_gradient_by_rows(const edgelora_shape_t *g, const run
 }
 
 EDGELORA_HOT bool edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
-    const edgelora_error_t *error, int32_t *gradient, int32_t shift) {
+    const edgelora_error_t *error, int32_t *gradient, int32_t shift, edgelora_half_t half) {
     if (g->op->kind == EDGELORA_DENSE) {
-        edgelora_outer_gradient(
-            error->t_error, rank, error->x, g->zp_in, g->inputs, gradient, shift, error->scratch);
+        edgelora_outer_gradient(error->t_error, rank, error->x, g->zp_in, g->inputs,
+            half_range(g->inputs, half), gradient, shift, error->scratch);
         return true;
     }
     runs_t runs = runs_of(g, error->x);
@@ -232,11 +233,11 @@ EDGELORA_HOT bool edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint3
         return false;
     }
     if (l.in_rows) {
-        a_gradient_by_rows(g, &runs, &l, rank, error, gradient, shift);
+        a_gradient_by_rows(g, &runs, &l, rank, error, gradient, shift, half);
         return true;
     }
     uint8_t *s = error->scratch;
-    uint32_t all = runs.count * runs.quads;
+    edgelora_range_t of = half_range(runs.count * runs.quads, half); // quads
     const int32_t *acc = (const int32_t *)(const void *)s;
     int32_t bias[EDGELORA_MAX_RANK]; // subtracts the zero point
     for (uint32_t j = 0; j < rank; ++j) {
@@ -245,8 +246,8 @@ EDGELORA_HOT bool edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint3
     factor_t factor = {error->t_error, rank, bias};
     uint32_t *x = (uint32_t *)(void *)(s + l.x);
     bool in_place = edgelora_takes_input_as_it_is(g) && is_aligned(error->x);
-    for (uint32_t q = 0; q < all; q += l.quads) {
-        uint32_t quads = at_most(all - q, l.quads);
+    for (uint32_t q = of.from; q < of.to; q += l.quads) {
+        uint32_t quads = at_most(of.to - q, l.quads);
         products_t what = products_of(&l, s, 4 * quads);
         corner_t at = {-g->op->pad_top, runs.start, g->out_w};
         for (uint32_t p = 0; p < g->positions; p += 4 * EDGELORA_CHUNK) {

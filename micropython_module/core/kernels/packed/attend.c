@@ -142,7 +142,7 @@ static void block_weights(const attend_head_t *h, const int8_t *const x[3], uint
     block_products(h, x[0] + head * h->channels, h->k, i, reads, h->weights);
     for (uint32_t r = 0; r < block_rows(h, i); ++r) {
         edgelora_attend_row_t *row = &rows[r];
-        *row = edgelora_attend_row(h->g, x[0], x[1], x[2], head, i + r, h->weights + r * reads);
+        *row = edgelora_attend_row(h->g, x, head, i + r, h->weights + r * reads);
         if (h->k_least && edgelora_has_least_s8(row->q, h->channels)) {
             edgelora_attend_scores(row);
         }
@@ -242,15 +242,16 @@ static bool is_first_of_key(const edgelora_shape_t *g, uint32_t head) {
     return head * g->op->kernel_w % g->op->kernel_h < g->op->kernel_w;
 }
 
-EDGELORA_WARM bool edgelora_attend_forward_packed_s8(
-    const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y, void *scratch) {
+EDGELORA_WARM bool edgelora_attend_forward_packed_s8(const edgelora_shape_t *g,
+    const int8_t *const x[3], int8_t *y, void *scratch, edgelora_range_t heads) {
     attend_head_t h = attend_head(g, scratch, false);
     if (!heads_are_aligned(x)) {
         return false;
     }
-    for (uint32_t head = 0; head < g->op->kernel_h; ++head, y += h.channels) {
+    y += heads.from * h.channels;
+    for (uint32_t head = heads.from; head < heads.to; ++head, y += h.channels) {
         uint32_t at = head * g->op->kernel_w / g->op->kernel_h * h.channels;
-        if (is_first_of_key(g, head)) {
+        if (head == heads.from || is_first_of_key(g, head)) {
             h.k_least = pack_head_rows(&h, h.k, x[1] + at);
             h.v_least = pack_value_columns(&h, x[2] + at);
         }
@@ -326,19 +327,20 @@ WARM_KERNEL static uint32_t block_value_errors(
 
 // Adds the keys' errors of a block to the sums and puts those of its queries. k: words
 WARM_KERNEL static void block_key_errors(const attend_head_t *h, const edgelora_attend_row_t *rows,
-    uint32_t head, uint32_t i, int32_t shift, edgelora_block_t *of_q) {
+    uint32_t head, uint32_t i, edgelora_attend_part_t *part) {
     uint32_t reads = block_reads(h, i);
     int32_t q[EDGELORA_MAX_HEAD];
     for (uint32_t r = 0; r < ATTEND_ROWS; ++r) {
         int32_t *w = h->products + r * reads, *score = h->weights + r;
         uint32_t n = r < block_rows(h, i) ? rows[r].reads : 0;
         for (uint32_t j = 0; j < reads; ++j, score += ATTEND_ROWS) {
-            w[j] = j < n ? edgelora_attend_score(h->g, w[j], shift) : 0;
+            w[j] = j < n ? edgelora_attend_score(h->g, w[j], part->shift) : 0;
             *score = w[j];
         }
-        if (of_q->q && n) {
+        if (part->blocks[0].q && n) {
             edgelora_weigh_quads_s32(q, w, h->k, reads / 4, h->groups);
-            edgelora_block_put(of_q, (i + r) * h->g->in_c + head * h->channels, q, h->channels);
+            uint32_t at = (i + r) * h->g->in_c + head * h->channels;
+            edgelora_attend_store(part, 0, at, q, h->channels);
         }
     }
     add_block(h, h->weights, reads);
@@ -350,39 +352,32 @@ static void clear_sums(const attend_head_t *h) {
     }
 }
 
-EDGELORA_WARM bool edgelora_attend_backward_packed_s8(const edgelora_shape_t *g,
-    const edgelora_error_t *error, int8_t *const dx[3], int32_t exponent[3]) {
+EDGELORA_WARM bool edgelora_attend_pass_packed_s8(edgelora_attend_part_t *part, bool of_scores) {
+    const edgelora_shape_t *g = part->g;
+    const edgelora_error_t *error = part->error;
     attend_head_t h = attend_head(g, error->scratch, true);
     const int8_t *const x[3] = {error->x, error->x2, error->x3};
-    uint32_t keys = g->op->kernel_w, group = g->op->kernel_h / keys, bits = 0;
+    uint32_t group = g->op->kernel_h / g->op->kernel_w;
     edgelora_attend_row_t rows[ATTEND_ROWS];
-    edgelora_block_t blocks[3];
     if (!heads_are_aligned(x)) {
         return false;
     }
-    edgelora_attend_blocks(g, dx, blocks);
-    int32_t shift = 0;
-    for (uint32_t pass = 0; pass < 2; ++pass) { // values first, as scores need the shift
-        for (uint32_t key = 0; key < keys; ++key) {
-            h.k_least = pack_head_rows(&h, h.k, x[1] + key * h.channels);
-            pack_head_rows(&h, h.v, x[2] + key * h.channels);
-            clear_sums(&h);
-            for (uint32_t head = key * group; head < (key + 1) * group; ++head) {
-                for (uint32_t i = 0; i < g->positions; i += ATTEND_ROWS) {
-                    block_errors(&h, error, head, i, rows);
-                    block_values(&h, (pass ? error->x : error->e) + head * h.channels, i);
-                    if (pass) {
-                        block_key_errors(&h, rows, head, i, shift, &blocks[0]);
-                    } else {
-                        bits |= block_value_errors(&h, rows, i);
-                    }
+    for (uint32_t key = part->keys.from; key < part->keys.to; ++key) {
+        h.k_least = pack_head_rows(&h, h.k, x[1] + key * h.channels);
+        pack_head_rows(&h, h.v, x[2] + key * h.channels);
+        clear_sums(&h);
+        for (uint32_t head = key * group; head < (key + 1) * group; ++head) {
+            for (uint32_t i = 0; i < g->positions; i += ATTEND_ROWS) {
+                block_errors(&h, error, head, i, rows);
+                block_values(&h, (of_scores ? error->x : error->e) + head * h.channels, i);
+                if (of_scores) {
+                    block_key_errors(&h, rows, head, i, part);
+                } else {
+                    part->bits |= block_value_errors(&h, rows, i);
                 }
             }
-            edgelora_attend_put(g, &blocks[pass ? 1 : 2], h.sums, key);
         }
-        shift = edgelora_attend_shift(bits);
+        edgelora_attend_put(part, of_scores ? 1 : 2, h.sums, key);
     }
-    const int32_t shifts[3] = {blocks[0].shift, blocks[1].shift, blocks[2].shift};
-    edgelora_attend_exponents(g, error->exponent, shift, shifts, exponent);
     return true;
 }

@@ -27,10 +27,11 @@ bool edgelora_attend_next_is_packed(const edgelora_shape_t *g) {
     return g->in_c / g->op->kernel_h % 4 == 0;
 }
 
-void edgelora_attend_next_packed_s8(const edgelora_shape_t *g, const int8_t *q, const int8_t *k,
-    const int8_t *v, int8_t *y, int32_t *scratch, uint32_t t) {
-    for (uint32_t head = 0; head < g->op->kernel_h; ++head) {
-        edgelora_attend_row_t row = edgelora_attend_row(g, q, k, v, head, 0, scratch);
+void edgelora_attend_next_packed_s8(const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y,
+    int32_t *scratch, uint32_t t, edgelora_range_t heads) {
+    y += heads.from * (g->in_c / g->op->kernel_h);
+    for (uint32_t head = heads.from; head < heads.to; ++head) {
+        edgelora_attend_row_t row = edgelora_attend_row(g, x, head, 0, scratch);
         row.reads = t + 1;
         row_scores(&row);
         edgelora_attend_weights(g, &row);

@@ -33,12 +33,12 @@ EDGELORA_KERNEL static void pack_odd_columns(uint32_t *quad, uint32_t step, cons
 
 EDGELORA_HOT void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift,
-    edgelora_channels_t of) {
+    edgelora_range_t of) {
     static const int32_t none[EDGELORA_MAX_RANK];
     gradient += of.from * rank;
     if (g->op->kind == EDGELORA_DENSE) {
-        edgelora_outer_gradient(
-            error->e + of.from, of.to - of.from, t, 0, rank, gradient, shift, error->scratch);
+        edgelora_outer_gradient(error->e + of.from, of.to - of.from, t, 0, rank,
+            (edgelora_range_t){0, rank}, gradient, shift, error->scratch);
         return;
     }
     uint8_t *s = error->scratch;

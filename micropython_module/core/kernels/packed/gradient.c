@@ -57,15 +57,15 @@ EDGELORA_KERNEL static int32_t take_off(
 }
 
 EDGELORA_HOT void edgelora_outer_gradient(const int8_t *factor, uint32_t rows, const int8_t *v,
-    int32_t zero_point, uint32_t count, int32_t *gradient, int32_t shift, int32_t *values) {
+    int32_t zero_point, uint32_t count, edgelora_range_t columns, int32_t *gradient, int32_t shift,
+    int32_t *values) {
     edgelora_outer_t outer = {
         .factor = factor, .rows = rows, .v = values, .shift = at_most_31(shift)};
-    for (uint32_t from = 0; from < count; from += outer.count) {
-        outer.count = at_most(count - from, OUTER_VALUES);
+    for (uint32_t from = columns.from; from < columns.to; from += outer.count) {
+        outer.count = at_most(columns.to - from, OUTER_VALUES);
         outer.gradient = gradient + from;
         outer.gap = 4 * (count - outer.count);
-        outer.signs = take_off(v, zero_point, outer.count, values);
-        v += outer.count;
+        outer.signs = take_off(v + from, zero_point, outer.count, values);
         edgelora_outer_s32(&outer);
     }
 }

@@ -58,9 +58,10 @@ static inline products_t products_of(const gradient_t *l, uint8_t *s, uint32_t c
     return what;
 }
 
-// For one position: gradient row += factor * (v - zero point), for each factor. gradient: s32
-// [rows, count]; values: room for OUTER_VALUES.
+// For one position: gradient row += factor * (v - zero point), for each factor, in some columns.
+// gradient: s32 [rows, count]; values: room for OUTER_VALUES.
 void edgelora_outer_gradient(const int8_t *factor, uint32_t rows, const int8_t *v,
-    int32_t zero_point, uint32_t count, int32_t *gradient, int32_t shift, int32_t *values);
+    int32_t zero_point, uint32_t count, edgelora_range_t columns, int32_t *gradient, int32_t shift,
+    int32_t *values);
 
 #endif

@@ -4,7 +4,7 @@
 #ifndef EDGELORA_PACKED_H
 #define EDGELORA_PACKED_H
 
-#include "kernels/operands.h"
+#include "kernels/attention.h"
 
 // Bytes of 4-aligned scratch for an op's packed kernels, forward and, if `backward`, backward; 0:
 // none for its shape. The same on every machine. rank: of the adapter, 0 = none.
@@ -26,14 +26,13 @@ void edgelora_matrix_forward_packed_s8(const edgelora_shape_t *g, const edgelora
 void edgelora_project_forward_packed_s16(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const int8_t *x, const int16_t *h, int16_t *y, int8_t *t, void *scratch);
 // x: q, k and v; false: not 4-aligned
-bool edgelora_attend_forward_packed_s8(
-    const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y, void *scratch);
+bool edgelora_attend_forward_packed_s8(const edgelora_shape_t *g, const int8_t *const x[3],
+    int8_t *y, void *scratch, edgelora_range_t heads);
 // Heads of whole groups. scratch: s32 [positions], padded to a multiple of 4
 bool edgelora_attend_next_is_packed(const edgelora_shape_t *g);
-void edgelora_attend_next_packed_s8(const edgelora_shape_t *g, const int8_t *q, const int8_t *k,
-    const int8_t *v, int8_t *y, int32_t *scratch, uint32_t t);
-bool edgelora_attend_backward_packed_s8(const edgelora_shape_t *g, const edgelora_error_t *error,
-    int8_t *const dx[3], int32_t exponent[3]);
+void edgelora_attend_next_packed_s8(const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y,
+    int32_t *scratch, uint32_t t, edgelora_range_t heads);
+bool edgelora_attend_pass_packed_s8(edgelora_attend_part_t *part, bool of_scores);
 void edgelora_depthwise_forward_packed_s8(
     const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch);
 // Multiply, of two tensors of the same shape.
@@ -50,10 +49,10 @@ int32_t edgelora_branch_backward_packed_s8(const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, int8_t *t_error);
 void edgelora_b_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
     const edgelora_error_t *error, const int8_t *t, int32_t *gradient, int32_t shift,
-    edgelora_channels_t of); // of.from: a multiple of 4
+    edgelora_range_t of); // of.from: a multiple of 4
 // false: does not fit into that scratch
 bool edgelora_a_gradient_packed_s8(const edgelora_shape_t *g, uint32_t rank,
-    const edgelora_error_t *error, int32_t *gradient, int32_t shift);
+    const edgelora_error_t *error, int32_t *gradient, int32_t shift, edgelora_half_t half);
 // Truncates error values, s8 [rows, step], in words from the start of each row, by a right shift.
 void edgelora_rescale_s8(int8_t *q, uint32_t words, uint32_t rows, uint32_t step, int32_t shift);
 int32_t edgelora_depthwise_backward_packed_s8(

@@ -17,34 +17,30 @@ static void row_forward(const edgelora_shape_t *g, edgelora_attend_row_t *row, i
     }
 }
 
-void edgelora_attend_forward_s8(const edgelora_shape_t *g, const int8_t *q, const int8_t *k,
-    const int8_t *v, int8_t *y, int32_t *scratch) {
-    uint32_t heads = g->op->kernel_h;
-    for (uint32_t i = 0; i < g->positions; ++i) {
-        for (uint32_t head = 0; head < heads; ++head) {
-            edgelora_attend_row_t row = edgelora_attend_row(g, q, k, v, head, i, scratch);
-            row_forward(g, &row, y);
-            y += row.channels;
+void edgelora_attend_forward_s8(const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y,
+    int32_t *scratch, edgelora_range_t heads) {
+    for (uint32_t i = 0; i < g->positions; ++i, y += g->in_c) {
+        for (uint32_t head = heads.from; head < heads.to; ++head) {
+            edgelora_attend_row_t row = edgelora_attend_row(g, x, head, i, scratch);
+            row_forward(g, &row, y + head * row.channels);
         }
     }
 }
 
-void edgelora_attend_next_s8(const edgelora_shape_t *g, const int8_t *q, const int8_t *k,
-    const int8_t *v, int8_t *y, int32_t *scratch, uint32_t t) {
-    uint32_t heads = g->op->kernel_h;
-    for (uint32_t head = 0; head < heads; ++head) {
-        edgelora_attend_row_t row = edgelora_attend_row(g, q, k, v, head, 0, scratch);
+void edgelora_attend_next_s8(const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y,
+    int32_t *scratch, uint32_t t, edgelora_range_t heads) {
+    for (uint32_t head = heads.from; head < heads.to; ++head) {
+        edgelora_attend_row_t row = edgelora_attend_row(g, x, head, 0, scratch);
         row.reads = t + 1;
-        row_forward(g, &row, y);
-        y += row.channels;
+        row_forward(g, &row, y + head * row.channels);
     }
 }
 
 // Row i's weights as probabilities, and the errors of its scores in w.
 static edgelora_attend_row_t row_errors(const edgelora_shape_t *g, const edgelora_error_t *error,
     uint32_t head, uint32_t i, int32_t *weights, int32_t *w) {
-    edgelora_attend_row_t row = edgelora_attend_row(
-        g, error->x, error->x2, error->x3, head, i, weights);
+    const int8_t *const x[3] = {error->x, error->x2, error->x3};
+    edgelora_attend_row_t row = edgelora_attend_row(g, x, head, i, weights);
     edgelora_attend_scores(&row);
     edgelora_attend_weights(g, &row);
     for (uint32_t j = 0; j < row.reads; ++j) {
@@ -57,57 +53,55 @@ static edgelora_attend_row_t row_errors(const edgelora_shape_t *g, const edgelor
 
 // Adds row i's share to the sums of its head's keys and values, s32 [positions, channels], and puts
 // its own error.
-static void row_backward(const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t head,
-    uint32_t i, int32_t shift, int32_t *work, edgelora_block_t *of_q) {
+static void row_backward(edgelora_attend_part_t *part, uint32_t head, uint32_t i) {
+    const edgelora_shape_t *g = part->g;
+    const edgelora_error_t *error = part->error;
+    int32_t *work = error->scratch;
     uint32_t channels = g->in_c / g->op->kernel_h, at = i * g->in_c + head * channels;
     int32_t *w = work + g->positions, *of_k = w + g->positions,
             *of_v = of_k + g->positions * channels;
     edgelora_attend_row_t row = row_errors(g, error, head, i, work, w);
     for (uint32_t j = 0; j < row.reads; ++j) {
         int32_t share = edgelora_attend_share(g, row.weights[j]);
-        w[j] = edgelora_attend_score(g, w[j], shift);
+        w[j] = edgelora_attend_score(g, w[j], part->shift);
         for (uint32_t c = 0; c < channels; ++c) { // sums stay within 31 bits: attend_ok
             of_k[j * channels + c] += w[j] * row.q[c];
             of_v[j * channels + c] += share * error->e[at + c];
         }
     }
-    for (uint32_t c = 0; of_q->q && c < channels; ++c) {
+    for (uint32_t c = 0; part->blocks[0].q && c < channels; ++c) {
         int32_t sum = 0;
         for (uint32_t j = 0; j < row.reads; ++j) {
             sum += w[j] * row.k[j * row.step + c];
         }
-        edgelora_block_put(of_q, at + c, &sum, 1);
+        edgelora_attend_store(part, 0, at + c, &sum, 1);
     }
 }
 
-void edgelora_attend_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error,
-    int8_t *const dx[3], int32_t exponent[3]) {
-    uint32_t heads = g->op->kernel_h, keys = g->op->kernel_w, channels = g->in_c / heads,
-             sums = 2 * g->positions * channels, bits = 0;
-    int32_t *work = error->scratch, *w = work + g->positions, *of_k = w + g->positions;
-    edgelora_block_t blocks[3];
-    edgelora_attend_blocks(g, dx, blocks);
-    for (uint32_t i = 0; i < g->positions; ++i) {
-        for (uint32_t head = 0; head < heads; ++head) {
-            edgelora_attend_row_t row = row_errors(g, error, head, i, work, w);
-            for (uint32_t j = 0; j < row.reads; ++j) {
-                bits |= abs_u32(w[j]);
-            }
-        }
-    }
-    int32_t shift = edgelora_attend_shift(bits);
-    for (uint32_t key = 0; key < keys; ++key) {
-        for (uint32_t i = 0; i < sums; ++i) {
+void edgelora_attend_pass_s8(edgelora_attend_part_t *part, bool of_scores) {
+    const edgelora_shape_t *g = part->g;
+    uint32_t group = g->op->kernel_h / g->op->kernel_w, channels = g->in_c / g->op->kernel_h,
+             sums = 2 * g->positions * channels;
+    int32_t *work = part->error->scratch, *w = work + g->positions, *of_k = w + g->positions;
+    for (uint32_t key = part->keys.from; key < part->keys.to; ++key) {
+        for (uint32_t i = 0; of_scores && i < sums; ++i) {
             of_k[i] = 0;
         }
-        for (uint32_t head = key * (heads / keys); head < (key + 1) * (heads / keys); ++head) {
+        for (uint32_t head = key * group; head < (key + 1) * group; ++head) {
             for (uint32_t i = 0; i < g->positions; ++i) {
-                row_backward(g, error, head, i, shift, work, &blocks[0]);
+                if (of_scores) {
+                    row_backward(part, head, i);
+                    continue;
+                }
+                edgelora_attend_row_t row = row_errors(g, part->error, head, i, work, w);
+                for (uint32_t j = 0; j < row.reads; ++j) {
+                    part->bits |= abs_u32(w[j]);
+                }
             }
         }
-        edgelora_attend_put(g, &blocks[1], of_k, key);
-        edgelora_attend_put(g, &blocks[2], of_k + sums / 2, key);
+        if (of_scores) {
+            edgelora_attend_put(part, 1, of_k, key);
+            edgelora_attend_put(part, 2, of_k + sums / 2, key);
+        }
     }
-    const int32_t shifts[3] = {blocks[0].shift, blocks[1].shift, blocks[2].shift};
-    edgelora_attend_exponents(g, error->exponent, shift, shifts, exponent);
 }

@@ -82,7 +82,7 @@ int32_t edgelora_matrix_backward_s8(const edgelora_shape_t *g, const edgelora_br
 }
 
 void edgelora_b_gradient_s8(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
-    const int8_t *t, int32_t *gradient, int32_t shift, edgelora_channels_t of) {
+    const int8_t *t, int32_t *gradient, int32_t shift, edgelora_range_t of) {
     gradient += of.from * rank;
     for (uint32_t o = of.from; o < of.to; ++o) {
         for (uint32_t j = 0; j < rank; ++j) {
@@ -104,8 +104,9 @@ static void valid_range(
 }
 
 void edgelora_a_gradient_s8(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
-    int32_t *gradient, int32_t shift) {
+    int32_t *gradient, int32_t shift, edgelora_half_t half) {
     const edgelora_op_t *op = g->op;
+    edgelora_range_t of = half_range(g->inputs, half);
     const int8_t *x = error->x, *t_error = error->t_error;
     for (int32_t ky = 0; ky < g->kernel_h; ++ky) {
         int32_t top = ky * op->dilation_h - op->pad_top, oy0, oy1;
@@ -116,7 +117,7 @@ void edgelora_a_gradient_s8(const edgelora_shape_t *g, uint32_t rank, const edge
             uint32_t step = (uint32_t)op->stride_w * g->in_c;
             for (uint32_t c = 0; c < g->in_c; ++c) {
                 uint32_t element = (uint32_t)(ky * g->kernel_w + kx) * g->in_c + c;
-                for (uint32_t j = 0; j < rank; ++j) {
+                for (uint32_t j = 0; element >= of.from && element < of.to && j < rank; ++j) {
                     int32_t sum = 0; // |sum| <= 127 * 255 * positions
                     for (int32_t oy = oy0; oy < oy1; ++oy) {
                         int32_t iy = oy * op->stride_h + top, ix = ox0 * op->stride_w + left;

@@ -88,8 +88,8 @@ EDGELORA_WARM __attribute__((noinline)) static void scale_errors(
     }
 }
 
-EDGELORA_WARM int32_t edgelora_norm_backward_s8(
-    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+EDGELORA_WARM int32_t edgelora_norm_rows_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error) {
     const void *stream = error->x;
     const int16_t *x = stream;
     const int8_t *a = error->e;
@@ -104,9 +104,18 @@ EDGELORA_WARM int32_t edgelora_norm_backward_s8(
         int32_t size = rows[p].cut + rows[p].half - rows[p].fraction;
         top = size > top ? size : top;
     }
+    return top;
+}
+
+EDGELORA_WARM int32_t edgelora_norm_errors_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int32_t top, int8_t *dx) {
+    const void *stream = error->x;
+    const int16_t *x = stream;
+    const int8_t *a = error->e;
+    edgelora_norm_row_t *rows = error->scratch;
+    int16_t *normal = (int16_t *)(void *)(rows + g->positions); // s16 [d]
+    uint32_t d = g->in_c;
     edgelora_block_t block = {dx, 0, 0, g->rounds};
-    x = stream;
-    a = error->e;
     for (uint32_t p = 0; p < g->positions; ++p) {
         const edgelora_norm_row_t *row = &rows[p];
         int32_t below = top - row->cut - row->half + row->fraction, v[EDGELORA_PIECE];

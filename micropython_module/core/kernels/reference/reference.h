@@ -11,8 +11,7 @@
 #ifndef EDGELORA_REFERENCE_H
 #define EDGELORA_REFERENCE_H
 
-#include "kernels/operands.h"
-#include "training/block.h"
+#include "kernels/attention.h"
 
 // Bytes of scratch that an op's kernels need, forward and, if `backward`, backward.
 uint32_t edgelora_reference_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward);
@@ -38,11 +37,11 @@ int32_t edgelora_branch_backward_s8(const edgelora_shape_t *g, const edgelora_br
 int32_t edgelora_matrix_backward_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const edgelora_error_t *error, int8_t *dx);
 // gradient += the products of a sample: of B, s32 [out_c, rank], from t of the forward pass, for
-// some channels; of A, s32 [rank, K].
+// some channels; of A, s32 [rank, K], for all inputs or half of them.
 void edgelora_b_gradient_s8(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
-    const int8_t *t, int32_t *gradient, int32_t shift, edgelora_channels_t of);
+    const int8_t *t, int32_t *gradient, int32_t shift, edgelora_range_t of);
 void edgelora_a_gradient_s8(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
-    int32_t *gradient, int32_t shift);
+    int32_t *gradient, int32_t shift, edgelora_half_t half);
 
 // Depthwise: output channel o reads input channel o / (out_c / in_c).
 void edgelora_depthwise_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
@@ -95,23 +94,25 @@ int32_t edgelora_stream_backward_s8(
 
 // Layer norm of a stream x, and turning pairs of channels by their row's place.
 void edgelora_norm_forward_s8(const edgelora_shape_t *g, const int16_t *x, int8_t *y);
-// scratch: edgelora_norm_row_t [positions]
-int32_t edgelora_norm_backward_s8(
-    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
+// The backward pass goes over the rows twice: first for what their errors need of the whole row and
+// the size of the largest, then, with that of all rows, for the errors, of which it returns the
+// exponent. scratch, kept in between: edgelora_norm_row_t [positions], s16 [in_c]
+int32_t edgelora_norm_rows_s8(const edgelora_shape_t *g, const edgelora_error_t *error);
+int32_t edgelora_norm_errors_s8(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int32_t top, int8_t *dx);
 void edgelora_rotate_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8_t *y);
 int32_t edgelora_rotate_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx);
 
-// Attention. scratch: s32 [positions]
-void edgelora_attend_forward_s8(const edgelora_shape_t *g, const int8_t *q, const int8_t *k,
-    const int8_t *v, int8_t *y, int32_t *scratch);
+// Attention of some heads of queries. x: q, k and v; scratch: s32 [positions]
+void edgelora_attend_forward_s8(const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y,
+    int32_t *scratch, edgelora_range_t heads);
 // Row t of the output alone, from row t of the queries.
-void edgelora_attend_next_s8(const edgelora_shape_t *g, const int8_t *q, const int8_t *k,
-    const int8_t *v, int8_t *y, int32_t *scratch, uint32_t t);
-// The errors of q, k and v, s8, and their exponents. scratch: s32 [2 + 2 * channels of a head,
-// positions]
-void edgelora_attend_backward_s8(const edgelora_shape_t *g, const edgelora_error_t *error,
-    int8_t *const dx[3], int32_t exponent[3]);
+void edgelora_attend_next_s8(const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y,
+    int32_t *scratch, uint32_t t, edgelora_range_t heads);
+// Goes over a part for the first time, or, of_scores, for the second. scratch: s32 [2 + 2 *
+// channels of a head, positions]
+void edgelora_attend_pass_s8(edgelora_attend_part_t *part, bool of_scores);
 
 // The product of two activations as matrices.
 void edgelora_matmul_forward_s8(

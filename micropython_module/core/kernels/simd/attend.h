@@ -204,7 +204,8 @@ static void query_weights(const edgelora_shape_t *g, const head_work_t *h, const
     query_products(h->weights, h->keys, h->q, h->channels, h->k, h->keys, words, count);
     for (uint32_t r = 0; r < QUERIES; ++r) {
         uint32_t at = lesser(i + r, g->positions - 1);
-        rows[r] = edgelora_attend_row(g, q, q, q, head, at, h->weights + r * h->keys);
+        rows[r] = edgelora_attend_row(
+            g, (const int8_t *const[3]){q, q, q}, head, at, h->weights + r * h->keys);
         weights_of_row(g, h, &rows[r], count);
     }
 }
