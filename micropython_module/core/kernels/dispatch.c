@@ -79,6 +79,7 @@ static bool simd_forward(
     }
 }
 
+#if EDGELORA_ATTENTION
 // Streams hold two bytes a value.
 static inline const int16_t *as_stream(const void *bytes) {
     return bytes;
@@ -87,6 +88,7 @@ static inline const int16_t *as_stream(const void *bytes) {
 static inline int16_t *to_stream(void *bytes) {
     return bytes;
 }
+#endif
 
 static bool simd_backward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const edgelora_error_t *error, uint32_t k, int8_t *dx, int32_t *exponent) {
@@ -410,6 +412,7 @@ int32_t edgelora_op_norm_errors(
 #if EDGELORA_ATTENTION
     return edgelora_norm_errors_s8(g, error, top, dx);
 #else
+    (void)top;
     return 0;
 #endif
 }
@@ -422,6 +425,8 @@ void edgelora_op_attend_forward(
     if (!pass->packed || !edgelora_attend_forward_packed_s8(g, x, pass->y, pass->scratch, heads)) {
         edgelora_attend_forward_s8(g, x, pass->y, pass->scratch, heads);
     }
+#else
+    (void)pass;
 #endif
 }
 
@@ -432,6 +437,8 @@ void edgelora_op_attend_next(const edgelora_shape_t *g, const int8_t *const x[3]
     (!plain && edgelora_attend_next_is_packed(g)
             ? edgelora_attend_next_packed_s8
             : edgelora_attend_next_s8)(g, x, y, scratch, t, heads);
+#else
+    (void)x, (void)y, (void)scratch, (void)plain, (void)heads;
 #endif
 }
 
@@ -440,6 +447,8 @@ void edgelora_op_attend_pass(edgelora_attend_part_t *part, bool of_scores) {
     if (!part->error->packed || !edgelora_attend_pass_packed_s8(part, of_scores)) {
         edgelora_attend_pass_s8(part, of_scores);
     }
+#else
+    (void)part, (void)of_scores;
 #endif
 }
 
@@ -458,6 +467,8 @@ void edgelora_op_attend_backward(const edgelora_shape_t *g, const edgelora_error
     edgelora_op_attend_pass(&all, true);
     const int32_t shifts[3] = {all.blocks[0].shift, all.blocks[1].shift, all.blocks[2].shift};
     edgelora_attend_exponents(g, error->exponent, all.shift, shifts, exponent);
+#else
+    (void)dx, (void)exponent;
 #endif
 }
 
