@@ -229,7 +229,12 @@ void edgelora_attend_open(edgelora_attend_part_t *part, const edgelora_shape_t *
     part->shift = 0;
     for (uint32_t k = 0; k < 3; ++k) { // count 0: they shift no values but those that they write
         part->blocks[k] = (edgelora_block_t){dx[k], 0, 0, g->rounds};
-        for (uint32_t i = 0; dx[k] && i < g->positions; ++i) {
+    }
+}
+
+void edgelora_attend_clear(const edgelora_attend_part_t *part) {
+    for (uint32_t k = 0; k < 3; ++k) {
+        for (uint32_t i = 0; part->blocks[k].q && i < part->g->positions; ++i) {
             columns_of_part_t of = columns_of(part, k);
             int8_t *row = of.first + i * of.step;
             for (uint32_t c = 0; c < of.count; ++c) {

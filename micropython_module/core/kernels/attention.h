@@ -93,9 +93,10 @@ typedef struct {
     edgelora_block_t blocks[3];
 } edgelora_attend_part_t;
 
-// Sets a part's errors, dx, to 0.
+// A part whose errors are to be written to dx, and that sets these to 0.
 void edgelora_attend_open(edgelora_attend_part_t *part, const edgelora_shape_t *g,
     const edgelora_error_t *error, int8_t *const dx[3], edgelora_range_t keys);
+void edgelora_attend_clear(const edgelora_attend_part_t *part);
 // Writes v, s32 [n], as errors of input k at `at`, which are this part's.
 void edgelora_attend_store(
     edgelora_attend_part_t *part, uint32_t k, uint32_t at, const int32_t *v, uint32_t n);

@@ -444,6 +444,9 @@ void edgelora_op_attend_next(const edgelora_shape_t *g, const int8_t *const x[3]
 
 void edgelora_op_attend_pass(edgelora_attend_part_t *part, bool of_scores) {
 #if EDGELORA_ATTENTION
+    if (!of_scores) {
+        edgelora_attend_clear(part);
+    }
     if (!part->error->packed || !edgelora_attend_pass_packed_s8(part, of_scores)) {
         edgelora_attend_pass_s8(part, of_scores);
     }

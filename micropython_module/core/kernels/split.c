@@ -28,6 +28,7 @@ typedef struct {
     uint32_t outputs, inputs, kernel, stride, pad, dilation;
     uint32_t in_step, out_step, across;
     bool wide; // along the width
+    bool flat; // each output position is computed from the same position of the input alone
 } op_axis_t;
 
 // Positions [from, from + count) of an axis.
@@ -66,30 +67,30 @@ static uint32_t out_bytes(const edgelora_shape_t *g, uint32_t values) {
     return g->traits & EDGELORA_ADDS ? 2 * values : values;
 }
 
-// The op with its positions in one column, if they don't depend on each other.
+// A flat op with its positions in one column.
 static void unfold(edgelora_shape_t *g) {
-    if (is_flat_op(g) && g->positions <= UINT16_MAX) {
+    if (g->positions <= UINT16_MAX) {
         g->in_h = g->out_h = g->in2_h = (uint16_t)g->positions;
         g->in_w = g->out_w = g->in2_w = 1;
     }
 }
 
-static op_axis_t axis_of(const edgelora_shape_t *g) {
+static op_axis_t axis_of(const edgelora_shape_t *g, bool flat) {
     const edgelora_op_t *op = g->op;
     uint32_t in_row = (uint32_t)g->in_w * g->in_c, out_row = (uint32_t)g->out_w * g->out_c;
-    if (is_flat_op(g)) { // the fields of a window may hold something else
+    if (flat) { // the fields of a window may hold something else
         return g->out_h == 1
-            ? (op_axis_t){g->out_w, g->out_w, 1, 1, 0, 1, g->in_c, g->out_c, 1, true}
-            : (op_axis_t){g->out_h, g->out_h, 1, 1, 0, 1, in_row, out_row, g->out_w, false};
+            ? (op_axis_t){g->out_w, g->out_w, 1, 1, 0, 1, g->in_c, g->out_c, 1, true, true}
+            : (op_axis_t){g->out_h, g->out_h, 1, 1, 0, 1, in_row, out_row, g->out_w, false, true};
     }
     if (g->in_h == 1 && g->out_h == 1) {
         return (op_axis_t){
             g->out_w, g->in_w, g->kernel_w, op->stride_w, op->pad_left, op->dilation_w, g->in_c,
-            g->out_c, 1, true};
+            g->out_c, 1, true, false};
     }
     return (op_axis_t){
         g->out_h, g->in_h, g->kernel_h, op->stride_h, op->pad_top, op->dilation_h, in_row, out_row,
-        g->out_w, false};
+        g->out_w, false, false};
 }
 
 // Where to divide n steps into two parts of similar size, so that both begin at a whole word: the
@@ -105,18 +106,17 @@ static bool part_set(op_part_t *part, const edgelora_shape_t *g, const op_axis_t
     if (pad < 0 || pad > UINT8_MAX || !in.count || !out.count) {
         return false;
     }
-    bool flat = is_flat_op(g);
     part->g = *g;
     part->op = *g->op;
     part->g.op = &part->op;
     if (axis->wide) {
         part->g.in_w = (uint16_t)in.count;
         part->g.out_w = part->g.in2_w = (uint16_t)out.count;
-        part->op.pad_left = flat ? g->op->pad_left : (uint8_t)pad;
+        part->op.pad_left = axis->flat ? g->op->pad_left : (uint8_t)pad;
     } else {
         part->g.in_h = (uint16_t)in.count;
         part->g.out_h = part->g.in2_h = (uint16_t)out.count;
-        part->op.pad_top = flat ? g->op->pad_top : (uint8_t)pad;
+        part->op.pad_top = axis->flat ? g->op->pad_top : (uint8_t)pad;
     }
     part->g.positions = (uint32_t)part->g.out_h * part->g.out_w;
     part->in = in.from * axis->in_step;
@@ -186,13 +186,16 @@ static bool halves(op_part_t part[2], const edgelora_shape_t *g) {
         part_of_channels(&part[1], g, (steps_t){n, g->out_c - n});
         return n;
     }
-    if (!is_flat_op(g) && kind != EDGELORA_CONV && kind != EDGELORA_PROJECT &&
-        kind != EDGELORA_DEPTHWISE && kind != EDGELORA_AVERAGE_POOL && kind != EDGELORA_MAX_POOL) {
+    bool flat = is_flat_op(g);
+    if (!flat && kind != EDGELORA_CONV && kind != EDGELORA_PROJECT && kind != EDGELORA_DEPTHWISE &&
+        kind != EDGELORA_AVERAGE_POOL && kind != EDGELORA_MAX_POOL) {
         return false;
     }
     edgelora_shape_t column = *g;
-    unfold(&column);
-    op_axis_t axis = axis_of(&column);
+    if (flat) {
+        unfold(&column);
+    }
+    op_axis_t axis = axis_of(&column, flat);
     // four positions are packed together
     uint32_t n = middle(axis.outputs, column.out_w == 1 ? 1 : axis.out_step);
     return n && part_of_outputs(&part[0], &column, &axis, (steps_t){0, n}) &&
@@ -202,12 +205,15 @@ static bool halves(op_part_t part[2], const edgelora_shape_t *g) {
 // The two parts of the error of an op's input.
 static bool backward_halves(op_part_t part[2], const edgelora_shape_t *g) {
     bool by_positions = g->is_matrix && g->op->kind != EDGELORA_DENSE;
-    if (!by_positions && !is_flat_op(g) && g->op->kind != EDGELORA_DEPTHWISE) {
+    bool flat = is_flat_op(g);
+    if (!by_positions && !flat && g->op->kind != EDGELORA_DEPTHWISE) {
         return false;
     }
     edgelora_shape_t column = *g;
-    unfold(&column);
-    op_axis_t axis = axis_of(&column);
+    if (flat) {
+        unfold(&column);
+    }
+    op_axis_t axis = axis_of(&column, flat);
     uint32_t n = middle(axis.inputs, column.in_w == 1 ? 1 : axis.in_step);
     return n && part_of_inputs(&part[0], &column, &axis, (steps_t){0, n}) &&
         part_of_inputs(&part[1], &column, &axis, (steps_t){n, axis.inputs - n});
@@ -575,6 +581,38 @@ int32_t edgelora_both_backward(const edgelora_split_t *split, const edgelora_sha
     const int32_t exponent[2] = {b[0].exponent, b[1].exponent};
     return join(dx, part[1].in, (uint32_t)g->in_h * g->in_w * g->in_c, exponent,
         first_exponent(g, branch, error), g->rounds);
+}
+
+// e += more
+typedef struct {
+    int8_t *e;
+    const int8_t *more;
+    uint32_t count;
+    int32_t exponent, more_exponent;
+    bool rounds;
+} joined_sum_t;
+
+static void run_error_add(void *with) {
+    joined_sum_t *s = with;
+    s->exponent = edgelora_op_error_add(
+        s->e, s->count, s->exponent, s->more, s->more_exponent, s->rounds, 0);
+}
+
+int32_t edgelora_both_error_add(const edgelora_split_t *split, int8_t *e, uint32_t count,
+    int32_t exponent, const int8_t *more, int32_t more_exponent, bool rounds,
+    const edgelora_simd_t *simd) {
+    uint32_t n = middle(count, 1);
+    if (count * VALUE_WORK < split->second->least || !n) {
+        return edgelora_op_error_add(e, count, exponent, more, more_exponent, rounds, simd);
+    }
+    joined_sum_t first = {e, more, n, exponent, more_exponent, rounds}, second = first;
+    second.e += n;
+    second.more += n;
+    second.count = count - n;
+    both(split, run_error_add, &first, &second);
+    const int32_t exponents[2] = {first.exponent, second.exponent};
+    return join(
+        e, n, count, exponents, exponent > more_exponent ? exponent : more_exponent, rounds);
 }
 
 static void run_attend_values(void *with) {

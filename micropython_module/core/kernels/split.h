@@ -42,6 +42,9 @@ void edgelora_both_a_gradient(const edgelora_split_t *split, const edgelora_shap
     uint32_t rank, const edgelora_error_t *error, int32_t *gradient, int32_t shift);
 int32_t edgelora_both_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
     const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *dx);
+int32_t edgelora_both_error_add(const edgelora_split_t *split, int8_t *e, uint32_t count,
+    int32_t exponent, const int8_t *more, int32_t more_exponent, bool rounds,
+    const edgelora_simd_t *simd);
 void edgelora_both_attend_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
     const edgelora_error_t *error, int8_t *const dx[3], int32_t exponent[3]);
 void edgelora_both_attend_next(const edgelora_split_t *split, const edgelora_shape_t *g,
@@ -111,6 +114,14 @@ static inline void edgelora_split_a_gradient(const edgelora_split_t *split,
     } else {
         edgelora_op_a_gradient(g, rank, error, gradient, shift, EDGELORA_ALL);
     }
+}
+
+static inline int32_t edgelora_split_error_add(const edgelora_split_t *split, int8_t *e,
+    uint32_t count, int32_t exponent, const int8_t *more, int32_t more_exponent, bool rounds,
+    const edgelora_simd_t *simd) {
+    return (is_split(split)
+            ? edgelora_both_error_add(split, e, count, exponent, more, more_exponent, rounds, simd)
+            : edgelora_op_error_add(e, count, exponent, more, more_exponent, rounds, simd));
 }
 
 static inline void edgelora_split_attend_backward(const edgelora_split_t *split,

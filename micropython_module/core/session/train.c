@@ -46,8 +46,8 @@ EDGELORA_RAM static bool propagate_error(edgelora_session_t *s, const edgelora_s
         return false;
     }
     if (below->arrived) {
-        below->exponent = (int16_t)edgelora_op_error_add(
-            e, size, below->exponent, dx, exponent, g->rounds, error->simd);
+        below->exponent = (int16_t)edgelora_split_error_add(
+            &split, e, size, below->exponent, dx, exponent, g->rounds, error->simd);
         return false;
     }
     below->arrived = true;
