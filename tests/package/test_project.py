@@ -1,7 +1,8 @@
-"""What others see of the project: its addresses, citation, templates of issues."""
+"""What others see of the project: its addresses, citation, templates of issues, long description."""
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import tomllib
@@ -13,7 +14,8 @@ import yaml
 
 from edgelora.base.resources import ROOT
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 URLS: dict[str, str] = PROJECT["urls"]
 SITE, REPOSITORY = URLS["Homepage"], URLS["Repository"]
 TEMPLATES = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
@@ -105,3 +107,27 @@ def test_a_vulnerability_is_reported_in_private() -> None:
         ROOT / ".github" / "ISSUE_TEMPLATE" / "config.yml",
     ):
         assert address in path.read_text(), path.name
+
+
+# ---- the long description
+
+
+@pytest.fixture
+def description(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The text that a package index shows, as scikit-build-core makes it."""
+    monkeypatch.chdir(ROOT)
+    provider = importlib.import_module(PYPROJECT["tool"]["scikit-build"]["metadata"]["readme"]["provider"])
+    return str(provider.dynamic_metadata("readme", {}, PROJECT)["text"])
+
+
+def test_its_links_and_pictures_are_absolute_and_lead_somewhere(description: str) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", description)
+    assert len(links) > 30 and not [link for link in links if not link.startswith("https://")]
+    pages = [link for link in links if link.startswith(SITE)]
+    assert len(pages) > 30 and not [link for link in pages if not page_of(link).exists()]
+
+
+def test_it_renders_without_what_indexes_remove(description: str) -> None:
+    markdown = importlib.import_module("readme_renderer.markdown")
+    page = markdown.render(description)
+    assert page and page.count("<img") == description.count("![") and page.count("<table") == 2
