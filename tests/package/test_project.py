@@ -1,10 +1,12 @@
-"""What others see of the project: its addresses, citation, templates of issues, long description."""
+"""What others see of the project: its addresses, citation, templates of issues, long description, and tags."""
 
 from __future__ import annotations
 
 import importlib
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -131,3 +133,45 @@ def test_it_renders_without_what_indexes_remove(description: str) -> None:
     markdown = importlib.import_module("readme_renderer.markdown")
     page = markdown.render(description)
     assert page and page.count("<img") == description.count("![") and page.count("<table") == 2
+
+
+# ---- tags
+
+
+def release(folder: Path, tag: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, folder / "tools" / "release.py", "notes", tag]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    (tmp_path / "tools").mkdir()
+    shutil.copy(ROOT / "tools" / "release.py", tmp_path / "tools")
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## Unreleased\n\n- New.\n\n## 1.2.30\n\n- Other.\n")
+    return tmp_path
+
+
+def test_a_tag_of_another_version_is_refused(tree: Path) -> None:
+    for tag in ("v1.2.4", "1.2.3", "v1.2.3rc1", "v1.2.30"):
+        refused = release(tree, tag)
+        assert refused.returncode and f"the tag is {tag}, and pyproject.toml has version 1.2.3" in refused.stderr
+
+
+def test_a_version_without_a_section_is_refused(tree: Path) -> None:
+    refused = release(tree, "v1.2.3")
+    assert refused.returncode and "CHANGELOG.md says nothing about 1.2.3" in refused.stderr
+    (tree / "CHANGELOG.md").write_text("# Changelog\n\n## 1.2.3\n\n## 1.2.2\n\n- Old.\n")
+    assert release(tree, "v1.2.3").returncode
+
+
+def test_the_text_of_a_release_is_its_section(tree: Path) -> None:
+    (tree / "CHANGELOG.md").write_text(
+        "# Changelog\n\n## 1.2.3 (2026-11-30)\n\n- New.\n- Newer.\n\n## 1.2.2\n\n- Old.\n"
+    )
+    done = release(tree, "v1.2.3")
+    assert (done.returncode, done.stdout) == (0, "- New.\n- Newer.\n")
+
+
+def test_this_version_has_a_section() -> None:
+    assert release(ROOT, f"v{PROJECT['version']}").returncode == 0
