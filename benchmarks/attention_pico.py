@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgelora.base.progress import Progress, no_progress
 from edgelora.board.build import build_firmware
@@ -245,7 +246,7 @@ def _stories() -> Strokes:
     return typed(model, bytes(len(model.ops)))
 
 
-def _compact(mode: str, room: int, last: int = 0) -> Case:
+def compact_case(mode: str, room: int, last: int = 0) -> Case:
     model = image(32, zoo.COMPACT)
     return Case(model, of_attention(model, 4, last), mode, room, cached=True)
 
@@ -270,9 +271,9 @@ _JOBS: dict[str, list[tuple[str, Callable[[], Any], str]]] = {
     ],
     "stories": [("stories", _stories, "strokes")],
     "cct": [
-        ("cct", lambda: measured(_compact("frozen_a", MOST_ROOM, last=1)), "steps"),
-        ("frozen_a", lambda: beyond(_compact("frozen_a", 256 * 1024)), "beyond"),
-        ("trainable_a", lambda: beyond(_compact("trainable_a", 256 * 1024)), "beyond"),
+        ("cct", lambda: measured(compact_case("frozen_a", MOST_ROOM, last=1)), "steps"),
+        ("frozen_a", lambda: beyond(compact_case("frozen_a", 256 * 1024)), "beyond"),
+        ("trainable_a", lambda: beyond(compact_case("trainable_a", 256 * 1024)), "beyond"),
     ],
 }
 
@@ -292,21 +293,32 @@ def predicted(case: Case) -> tuple[float, float, float]:
     return cost.infer_us / 1000, step_ms, step_ms - below / cost.clock_hz * 1000
 
 
-def measured(case: Case) -> Step:
-    """A training step on a virtual Pico."""
-    elm, settings = case.elm, case.settings
+def samples_of(case: Case) -> tuple[NDArray[np.int8], NDArray[Any]]:
+    """Samples and their labels or targets: only one beside a large base, which leaves little room in ROMFS."""
     x, y = samples(case.model)
-    if case.cached:  # its base leaves little room
-        x, y = x[:2], y[:2]
-    files = {"x": x.tobytes(), "adapter.ela": random_adapter(elm, case.ranks, case.mode, np.random.default_rng(0))}
+    return (x[:1], y[:1]) if case.cached else (x, y)
+
+
+def files_of(case: Case) -> dict[str, bytes]:
+    """What the board reads from ROMFS."""
+    elm, (x, y) = case.elm, samples_of(case)
+    adapter = random_adapter(elm, case.ranks, case.mode, np.random.default_rng(0))
+    files = {"base.elm": elm, "x": x.tobytes(), "adapter.ela": adapter}
     if case.model.learns_sequences:
         files["y"] = y.tobytes()
     if case.cached:
         files["features"] = Session(elm, case.ranks, case.mode).features(x[0]).tobytes()
+    return files
+
+
+def measured(case: Case) -> Step:
+    """A training step on a virtual Pico."""
+    settings = case.settings
+    x, y = samples_of(case)
     names = {"RUNS": MICRO_BATCH, "COUNT": len(x), "RANKS": settings.ranks, "MODE": settings.mode}
     names |= {"MOMENTUM": settings.momentum, "AGAIN": settings.recompute, "CACHED": case.cached}
     labels = None if case.model.learns_sequences else [int(label) for label in y]
-    found = _run(elm, files, names | {"LABELS": labels}, STEPS)
+    found = _run(files_of(case), names | {"LABELS": labels}, STEPS)
     infer_ms, step_ms, cached_ms = predicted(case)
     return Step(
         round(found["infer"] / 1000, 2),
@@ -326,18 +338,19 @@ def typed(model: QuantModel, ranks: bytes) -> Strokes:
     elm = pack_model(model)
     adapted = any(ranks)
     files = {"adapter.ela": random_adapter(elm, ranks, "frozen_a", np.random.default_rng(0))} if adapted else {}
+    files["base.elm"] = elm
     names = {"RANKS": ranks, "ROWS": model.input.positions, "SYMBOLS": model.classes, "HZ": FAST_HZ}
-    found = _run(elm, files, names, STROKES)
+    found = _run(files, names, STROKES)
     usual, fast = ([us / 1000 for us in found[name]] for name in ("usual", "fast"))
     times = [round(float(ms), 3) for of in (usual, fast) for ms in (np.mean(of), max(of))]
     return Strokes(times[0], times[1], times[2], times[3], found["arena"])
 
 
-def _run(elm: bytes, files: dict[str, bytes], names: dict[str, Any], script: str) -> dict[str, Any]:
+def _run(files: dict[str, bytes], names: dict[str, Any], script: str) -> dict[str, Any]:
     """What a script prints on a virtual Pico with these files in ROMFS."""
     head = "".join(f"{name} = {value!r}\n" for name, value in names.items())
     with tempfile.TemporaryDirectory() as folder:
-        image_path = build_firmware(BOARD, {"base.elm": elm, **files}, Path(folder) / "pico.uf2")
+        image_path = build_firmware(BOARD, files, Path(folder) / "pico.uf2")
         handle = virtual_board.start(BOARD, image_path, Path(folder) / "board", die_with_parent=True)
         try:
             line = SerialLine(handle.port)

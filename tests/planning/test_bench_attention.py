@@ -8,6 +8,8 @@ from benchmarks.attention import TASKS, AttentionBench, Learned
 from benchmarks.attention_ops import Learning, attend_decibels, gradient_cosines, norm_errors
 from benchmarks.attention_pico import Case, PicoBench, Step, Strokes
 from benchmarks.networks import image, language, quantized
+from edgelora.board.profiles import load_board
+from edgelora.board.romfs import make_romfs
 from edgelora.core.formats.elm import pack_model
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.training.twin_learner import TwinLearner
@@ -77,6 +79,12 @@ def test_adapters_of_attention_are_its_four_matrices() -> None:
     for mode, numbers in (("trainable_a", 8192), ("frozen_a", 4096)):
         case = Case(model, attention_pico.of_attention(model, 4), mode, 1 << 20)
         assert attention_pico.trainables(case) == numbers
+
+
+def test_the_files_of_a_compact_transformer_fit_a_picos_romfs() -> None:
+    flash = load_board(attention_pico.BOARD).flash
+    files = attention_pico.files_of(attention_pico.compact_case("frozen_a", attention_pico.MOST_ROOM, last=1))
+    assert flash and len(make_romfs(files)) <= flash.romfs_bytes
 
 
 def test_a_step_on_a_virtual_pico_takes_its_time() -> None:
