@@ -1,7 +1,8 @@
 """What transformers take on a Pico: the parts `pico`, `stories` and `cct` of `edgelora bench attention`.
 
 Virtual Picos run the real firmware with bases of random weights in flash, whose reads stall; times are those of the
-board's clock. A step is the mean of a micro-batch, its update included.
+board's clock. A step is the mean of a micro-batch, its update included. Steps and symbols of `pico` are computed on
+both cores, and those whose names end with ONE_CORE on one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ BOARD = "virtual-pico"
 PARTS = ("pico", "stories", "cct")
 FAST_HZ = 200_000_000  # of a Pico whose clock is raised
 MICRO_BATCH = 8
+ONE_CORE = "_one_core"
 PICO_ROOM = 152 * 1024  # of an arena in a Pico's heap, with room for the program
 MOST_ROOM = 159 * 1024  # of an arena in a heap that holds nothing else
 CONTEXT = 256  # positions of stories260K, the most that attention has
@@ -59,7 +62,7 @@ def mean(run, xs, size):
         took += i and time.ticks_diff(time.ticks_us(), then)
     return took / RUNS
 
-model = Model("/rom/base.elm", RANKS, MODE, RUNS, MOMENTUM, recompute=AGAIN)
+model = Model("/rom/base.elm", RANKS, MODE, RUNS, MOMENTUM, recompute=AGAIN, cores=CORES)
 model.load("/rom/adapter.ela")
 x, size, labels = read("/rom/x"), model.input_size, LABELS
 if model.target_size:
@@ -86,7 +89,7 @@ def strokes():
         took.append(time.ticks_diff(time.ticks_us(), then))
     return took
 
-model = Model("/rom/base.elm", RANKS, "decode")
+model = Model("/rom/base.elm", RANKS, "decode", cores=CORES)
 if max(RANKS):
     model.use(model.adapter("/rom/adapter.ela"))
 found = {"arena": len(model.arena), "usual": strokes()}
@@ -98,13 +101,16 @@ print(json.dumps(found))
 
 @dataclass(frozen=True)
 class Case:
-    """A base with adapters, and how they train. room: bytes of the arena, at most; cached: also from features."""
+    """A base with adapters, and how they train. room: bytes of the arena, at most; cached: also from features; cores:
+    of the Pico.
+    """
 
     model: QuantModel
     ranks: bytes
     mode: str
     room: int
     cached: bool = False
+    cores: int = 1
 
     @property
     def elm(self) -> bytes:
@@ -113,20 +119,20 @@ class Case:
     @property
     def settings(self) -> Settings:
         settings = Settings(self.ranks, self.mode, MICRO_BATCH, MOMENTA[self.mode], None, 0)
-        return settings._replace(recompute=choose_recompute(self.elm, settings, self.room))
+        return settings._replace(recompute=choose_recompute(self.elm, settings, self.room, cores=self.cores))
 
 
 @dataclass(frozen=True)
 class Step:
-    """Milliseconds, measured and predicted, of an inference, a step, and a step from the feature cache; bytes of the
-    arena; trained parameters, and how many outputs are computed again.
+    """Milliseconds, measured and, of one core, predicted, of an inference, a step, and a step from the feature cache;
+    bytes of the arena; trained parameters, and how many outputs are computed again.
     """
 
     infer_ms: float
     step_ms: float
     cached_ms: float | None
-    infer_predicted_ms: float
-    step_predicted_ms: float
+    infer_predicted_ms: float | None
+    step_predicted_ms: float | None
     cached_predicted_ms: float | None
     arena: int
     trainables: int
@@ -159,8 +165,9 @@ class PicoBench:
     def step_rows(self) -> list[tuple[object, ...]]:
         """Arenas in bytes, times in ms."""
         return [
-            (name, s.arena, s.trainables, s.infer_ms, s.infer_predicted_ms, s.step_ms, s.step_predicted_ms)
-            + ((s.cached_ms, s.cached_predicted_ms) if s.cached_ms else ("", ""))
+            (name, s.arena, s.trainables)
+            + tuple("" if ms is None else ms for ms in (s.infer_ms, s.infer_predicted_ms, s.step_ms))
+            + tuple("" if ms is None else ms for ms in (s.step_predicted_ms, s.cached_ms, s.cached_predicted_ms))
             for name, s in self.steps.items()
         ]
 
@@ -176,9 +183,10 @@ class PicoBench:
             | {name: strokes.arena for name, strokes in self.strokes.items()},
             "steps": {name: asdict(step) for name, step in self.steps.items()},
         }
-        if lm := self.strokes.get("keystroke"):
-            told["cycles"] |= {"keystroke_ms": lm.ms, "keystroke_ms_200": lm.ms_200}
-            told["keystroke"] = asdict(lm)
+        keystrokes = {name: strokes for name, strokes in self.strokes.items() if name.startswith("keystroke")}
+        for name, strokes in keystrokes.items():
+            told["cycles"] |= {f"{name}_ms": strokes.ms, f"{name}_ms_200": strokes.ms_200}
+            told[name] = asdict(strokes)
         if stories := self.strokes.get("stories"):
             speeds = {"tokens_per_s": per_second(stories.ms), "tokens_per_s_200": per_second(stories.ms_200)}
             told["stories"] = speeds | asdict(stories)
@@ -226,19 +234,19 @@ def bench_pico(parts: Sequence[str], progress: Progress = no_progress) -> PicoBe
     return found
 
 
-def _motion() -> Step:
+def _motion(cores: int) -> Step:
     model = quantized(zoo.encoder((1, 100, 6), 7, 0))
-    return measured(Case(model, everywhere(model, 8), "trainable_a", 112 * 1024))
+    return measured(Case(model, everywhere(model, 8), "trainable_a", 112 * 1024, cores=cores))
 
 
-def _language(mode: str) -> Step:
+def _language(cores: int, mode: str) -> Step:
     model = language(96, 64, zoo.LANGUAGE)
-    return measured(Case(model, of_attention(model, 4), mode, PICO_ROOM))
+    return measured(Case(model, of_attention(model, 4), mode, PICO_ROOM, cores=cores))
 
 
-def _keystroke() -> Strokes:
+def _keystroke(cores: int, rank: int) -> Strokes:
     model = language(96, 64, zoo.LANGUAGE)
-    return typed(model, everywhere(model, 4))
+    return typed(model, everywhere(model, rank), cores)
 
 
 def _stories() -> Strokes:
@@ -262,12 +270,20 @@ def beyond(case: Case) -> dict[str, float]:
     }
 
 
-_JOBS: dict[str, list[tuple[str, Callable[[], Any], str]]] = {
+_Job = tuple[str, Callable[[], Any], str]
+
+
+def _on_both_and_one(name: str, measure: Callable[[int], Any], into: str) -> list[_Job]:
+    return [(name, partial(measure, 2), into), (f"{name}{ONE_CORE}", partial(measure, 1), into)]
+
+
+_JOBS: dict[str, list[_Job]] = {
     "pico": [
-        ("har", _motion, "steps"),
-        ("lm", lambda: _language("frozen_a"), "steps"),
-        ("lm_trained_a", lambda: _language("trainable_a"), "steps"),
-        ("keystroke", _keystroke, "strokes"),
+        *_on_both_and_one("har", _motion, "steps"),
+        *_on_both_and_one("lm", partial(_language, mode="frozen_a"), "steps"),
+        *_on_both_and_one("lm_trained_a", partial(_language, mode="trainable_a"), "steps"),
+        *_on_both_and_one("keystroke", partial(_keystroke, rank=0), "strokes"),
+        *_on_both_and_one("keystroke_adapted", partial(_keystroke, rank=4), "strokes"),
     ],
     "stories": [("stories", _stories, "strokes")],
     "cct": [
@@ -317,29 +333,32 @@ def measured(case: Case) -> Step:
     x, y = samples_of(case)
     names = {"RUNS": MICRO_BATCH, "COUNT": len(x), "RANKS": settings.ranks, "MODE": settings.mode}
     names |= {"MOMENTUM": settings.momentum, "AGAIN": settings.recompute, "CACHED": case.cached}
+    names["CORES"] = case.cores
     labels = None if case.model.learns_sequences else [int(label) for label in y]
     found = _run(files_of(case), names | {"LABELS": labels}, STEPS)
-    infer_ms, step_ms, cached_ms = predicted(case)
+    of_one = predicted(case) if case.cores == 1 else (None, None, None)
+    infer_ms, step_ms, cached_ms = (ms and round(ms, 2) for ms in of_one)
     return Step(
         round(found["infer"] / 1000, 2),
         round(found["step"] / 1000, 2),
         round(found["cached"] / 1000, 2) if case.cached else None,
-        round(infer_ms, 2),
-        round(step_ms, 2),
-        round(cached_ms, 2) if case.cached else None,
+        infer_ms,
+        step_ms,
+        cached_ms if case.cached else None,
         found["arena"],
         trainables(case),
         sum(settings.recompute or b""),
     )
 
 
-def typed(model: QuantModel, ranks: bytes) -> Strokes:
+def typed(model: QuantModel, ranks: bytes, cores: int = 1) -> Strokes:
     """A window of symbols on a virtual Pico, one at a time."""
     elm = pack_model(model)
     adapted = any(ranks)
     files = {"adapter.ela": random_adapter(elm, ranks, "frozen_a", np.random.default_rng(0))} if adapted else {}
     files["base.elm"] = elm
     names = {"RANKS": ranks, "ROWS": model.input.positions, "SYMBOLS": model.classes, "HZ": FAST_HZ}
+    names["CORES"] = cores
     found = _run(files, names, STROKES)
     usual, fast = ([us / 1000 for us in found[name]] for name in ("usual", "fast"))
     times = [round(float(ms), 3) for of in (usual, fast) for ms in (np.mean(of), max(of))]

@@ -450,8 +450,8 @@ def cmd_bench_attention(args: argparse.Namespace) -> None:
     A language model of characters learns an author whom it has never read, an encoder a person's motion, on the host
     twin. `lm` has bits a character, `encoder` shares of windows recognized; share_of_gain is what integers gain, of
     what float LoRA gains. `ops` has errors of operators and gradients. On a virtual Pico, bases of random weights:
-    `pico` has steps of such networks and a keystroke, `stories` a model of the shape of stories260K, `cct` a compact
-    convolutional transformer of images, LoRA of rank 4 on its attention.
+    `pico` has steps of such networks and a keystroke, on both cores and on one, `stories` a model of the shape of
+    stories260K, `cct` a compact convolutional transformer of images, LoRA of rank 4 on its attention.
     """
     from .attention import bench_attention
 

@@ -93,8 +93,11 @@ def test_a_step_on_a_virtual_pico_takes_its_time() -> None:
     found = attention_pico.measured(
         Case(model, attention_pico.of_attention(model, 4), "trainable_a", 1 << 15, cached=True)
     )
-    assert 0.7 < found.step_predicted_ms / found.step_ms < 1.3
+    assert found.step_predicted_ms and 0.7 < found.step_predicted_ms / found.step_ms < 1.3
     assert found.cached_ms and found.infer_ms > 0 and found.cached_ms < found.step_ms
+    both = attention_pico.measured(Case(model, attention_pico.of_attention(model, 4), "trainable_a", 1 << 15, cores=2))
+    assert 0.5 < both.step_ms / found.step_ms < 1.1 and both.arena > found.arena
+    assert both.step_predicted_ms is None, "the model of costs is that of one core"
     told = PicoBench({"har": found}, {"keystroke": Strokes(8.0, 10.0, 5.0, 6.0, 1000)}, {}).as_json()
     assert told["cycles"] == {"har_step": round(found.step_ms * 125_000), "keystroke_ms": 8.0, "keystroke_ms_200": 5.0}
     assert told["arena"] == {"har": found.arena, "keystroke": 1000}

@@ -23,18 +23,18 @@ CHAIN = 5  # outputs below one that a step may add with it
 
 
 @functools.lru_cache(maxsize=8)
-def choose_recompute(elm: bytes, settings: Settings, limit: int, frames: int = 1) -> bytes | None:
+def choose_recompute(elm: bytes, settings: Settings, limit: int, frames: int = 1, cores: int = 1) -> bytes | None:
     """Which outputs to recompute so that training on samples of so many frames fits `limit` bytes, one byte per op;
-    None if all can be kept.
+    None if all can be kept. cores: of the board that the session computes on.
 
     With at most `EXACT` outputs: the cheapest set that fits; with more: a set grown by what saves most, or found from
     none and all by exchanging outputs, less what it does not need. Raises ValueError, naming the smallest arena found,
     if nothing fits.
     """
     sizes = []
-    for flags, size in _options(elm, settings, frames):
+    for flags, size in _options(elm, settings, frames, cores):
         if size <= limit:
-            return _needed(elm, settings, limit, frames, flags) if any(flags) else None
+            return _needed(elm, settings, limit, frames, cores, flags) if any(flags) else None
         sizes.append(size)
     raise InputError(
         f"training needs at least {min(sizes)} bytes of arena, even when it recomputes activations, "
@@ -43,14 +43,15 @@ def choose_recompute(elm: bytes, settings: Settings, limit: int, frames: int = 1
     )
 
 
-def _needed(elm: bytes, settings: Settings, limit: int, frames: int, flags: bytes) -> bytes:
+def _needed(elm: bytes, settings: Settings, limit: int, frames: int, cores: int, flags: bytes) -> bytes:
     """The outputs of a set that fits without which nothing fits: the dearest are kept first."""
     model = unpack_model(elm)
     chosen = (index for index, flag in enumerate(flags) if flag)
     dearest = sorted(chosen, key=lambda index: -again_macs(model, settings.ranks, index))
     for index in dearest:
         fewer = flags[:index] + b"\0" + flags[index + 1 :]
-        if regions.layout(elm, *settings._replace(recompute=fewer), frames=frames).arena_bytes <= limit:
+        planned = regions.layout(elm, *settings._replace(recompute=fewer), frames=frames, cores=cores)
+        if planned.arena_bytes <= limit:
             flags = fewer
     return flags
 
@@ -62,17 +63,17 @@ def within(elm: bytes, settings: Settings, limit: int | None, frames: int = 1) -
 
 def smallest_arena(elm: bytes, settings: Settings, frames: int = 1) -> int:
     """The smallest arena of training found, in bytes, with any set of outputs recomputed."""
-    return min(size for _, size in _options(elm, settings, frames))
+    return min(size for _, size in _options(elm, settings, frames, 1))
 
 
-def _options(elm: bytes, settings: Settings, frames: int) -> Iterator[tuple[bytes, int]]:
+def _options(elm: bytes, settings: Settings, frames: int, cores: int) -> Iterator[tuple[bytes, int]]:
     """Sets of outputs to recompute, one byte per op, and the arena's bytes with each: the empty one first."""
     model = unpack_model(elm)
     ranks, count = settings.ranks, len(model.ops)
 
     def layout(chosen: tuple[int, ...]) -> Layout:
         flags = bytes(i in chosen for i in range(count))
-        return regions.layout(elm, *settings._replace(recompute=flags), frames=frames)
+        return regions.layout(elm, *settings._replace(recompute=flags), frames=frames, cores=cores)
 
     keep = layout(())
     yield bytes(count), keep.arena_bytes
