@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,18 +12,29 @@ from fresh import FULL
 from processes import result
 from typed import drawn_text, language_base
 
+from edgelora.board.link.client import Link
+from edgelora.board.link.replies import WordsReply
 from edgelora.cli import demo_keyboard as demo
+from edgelora.cli.exit_codes import ExitCode
+from edgelora.cli.main import main
 from edgelora.learn.training import words
 
 NEEDS_MINUTES = pytest.mark.skipif(not FULL, reason="takes minutes: make test-all")
 
 
-def test_a_board_learns_what_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a desktop board: adapters and suggestions equal the twin's, also after a reset, and the page shows them."""
-    owners = {"ronald_reagan": 7, "john_f_kennedy": 8}
+OWNERS = {"ronald_reagan": 7, "john_f_kennedy": 8}
+
+
+@pytest.fixture(autouse=True)
+def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small base, and drawn texts in place of the authors'."""
     monkeypatch.setattr(words, "language_base", language_base)
-    monkeypatch.setattr(demo, "author_text", lambda name: (drawn_text(16384, 2, owners[name]), drawn_text(4000, 3, 7)))
-    report, page = demo.demo_keyboard("unix", *owners, 16384, tmp_path, quiet=True)
+    monkeypatch.setattr(demo, "author_text", lambda name: (drawn_text(16384, 2, OWNERS[name]), drawn_text(4000, 3, 7)))
+
+
+def test_a_board_learns_what_is_typed(tmp_path: Path) -> None:
+    """On a desktop board: adapters and suggestions equal the twin's, also after a reset, and the page shows them."""
+    report, page = demo.demo_keyboard("unix", *OWNERS, 16384, tmp_path, quiet=True)
     assert report.host_twin_identical and report.kept_over_reset and report.activated
     assert [amount.characters for amount in report.amounts] == [0, 2048, 4096, 8192, 16384]
     assert report.after.own["bits"] < report.before.own["bits"]
@@ -31,6 +44,40 @@ def test_a_board_learns_what_is_typed(tmp_path: Path, monkeypatch: pytest.Monkey
     shown = page.read_text()
     assert f"{report.after.own['bits']:.3f}" in shown and "Kept over a reset: yes" in shown
     assert (tmp_path / "adapter.ela").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("method", "changed", "difference"),
+    [
+        ("words_type", {"suggested": []}, "suggestions after 512 characters"),
+        ("words_go", {"losses": [9999]}, "the training loss after 192 characters"),
+    ],
+)
+def test_a_board_that_differs_from_its_twin(
+    method: str,
+    changed: dict[str, list[int]],
+    difference: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is said what differs first, also before any adapter is in use; figures are said to be the twin's."""
+    ask: Callable[..., WordsReply] = getattr(Link, method)
+
+    def differing(link: Link, *args: object, **settings: object) -> WordsReply:
+        reply = ask(link, *args, **settings)
+        return replace(reply, **{key: value for key, value in changed.items() if getattr(reply, key)})
+
+    monkeypatch.setattr(Link, method, differing)
+    command = ["demo", "keyboard", "--board", "unix", "--characters", "4096", "-o", str(tmp_path)]
+    assert main(command) == ExitCode.DIFFERS
+    out, err = capsys.readouterr()
+    assert f"host twin identical: NO: they differ in {difference}\n" in out
+    assert "the host twin's: install this version's firmware" in err
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["difference"] == difference and not report["host_twin_identical"] and not report["activated"]
+    shown = (tmp_path / "report.html").read_text()
+    assert "characters, host twin" in shown and "characters, board" not in shown
 
 
 @NEEDS_MINUTES

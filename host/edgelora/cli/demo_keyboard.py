@@ -18,6 +18,7 @@ from edgelora.learn.training import words
 from edgelora.learn.training.base import Base
 from edgelora.learn.training.words import (
     MOST,
+    SUGGESTED,
     TwinWords,
     Typing,
     float_logits,
@@ -70,7 +71,7 @@ def demo_keyboard(
             with console.progress(f"{owner} types on the board", quiet) as progress:
                 typing = type_on_board(link, opened, twin, taught, marks, progress)
             keys, same = key_by_key(link, twin, SPOKEN)
-            typing.identical &= same
+            typing.compare(same, "suggestions key by key")
         with console.step("reset", quiet):
             reset(at)
         with Link.connect(at) as link, console.step("two owners type in turn", quiet):
@@ -88,7 +89,7 @@ def demo_keyboard(
 def _kept_over_reset(link: Link, opened: WordsReply, base: Base, owner: str, twin: TwinWords) -> bool:
     """Whether a restarted board has the same adapter, and suggests the same as a twin that starts with it."""
     fresh = TwinWords(base, owner, twin.adapter)
-    reply = link.words_type(PROMPTS[0], suggest=3, complete=MOST)
+    reply = link.words_type(PROMPTS[0], suggest=SUGGESTED, complete=MOST)
     fresh.own.type(PROMPTS[0])
     return opened.crc == twin.crc and words.agrees(fresh, reply)
 
@@ -139,6 +140,7 @@ def _report(
         base_id=base.base_id,
         activated=end.crc is not None and typing.identical,
         host_twin_identical=typing.identical,
+        difference=typing.difference,
         kept_over_reset=kept,
         amounts=amounts,
         examples=_examples(completed[0], completed[-1]),

@@ -7,7 +7,7 @@ import sys
 import webbrowser
 from pathlib import Path
 
-from edgelora.base.streams import say
+from edgelora.base.streams import note, say
 from edgelora.board.profiles import load_board
 from edgelora.core.formats.monitor import MAX_WINDOWS
 from edgelora.fleet.privacy import ADJACENCY
@@ -157,11 +157,13 @@ def cmd_demo_keyboard(args: argparse.Namespace) -> ExitCode:
     say(
         f"{once.characters} characters {once.times} times: {once.trained:.3f}; in use under the guard {once.in_use:.3f}"
     )
-    say(f"host twin identical: {'yes' if report.host_twin_identical else 'NO'}")
+    say(f"host twin identical: {f'NO: they differ in {report.difference}' if report.difference else 'yes'}")
     say(f"adapter kept over a reset: {'yes' if report.kept_over_reset else 'NO'}")
     say(f"arenas {report.arena_bytes} bytes, adapter {report.adapter_bytes} bytes, {report.heap_free} of heap left")
     say(f"a key with suggestions {report.key_us / 1000:.1f} ms, a window {(report.train_step_us or 0) / 1000:.0f} ms")
     say(f"report: {path}")
+    if code is ExitCode.DIFFERS:
+        note("edgelora: what is said of text is the host twin's: install this version's firmware on the board")
     return code
 
 

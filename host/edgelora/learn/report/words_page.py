@@ -49,7 +49,10 @@ class Repeated:
 
 @dataclass(frozen=True)
 class WordsReport:
-    """A keyboard's results. amounts: the first is that of no text. examples: first letters, rest, before, after."""
+    """A keyboard's results. amounts: the first is that of no text. examples: first letters, rest, before, after.
+
+    difference: what the board did first that its host twin did not, or "".
+    """
 
     created: str
     board: str
@@ -59,6 +62,7 @@ class WordsReport:
     base_id: str
     activated: bool
     host_twin_identical: bool
+    difference: str
     kept_over_reset: bool
     amounts: list[Amount]
     examples: list[tuple[str, str, str, str]]
@@ -114,7 +118,7 @@ def _headline(report: WordsReport, title: str) -> Markup:
     ]
     badges = [
         _badge(report.activated, "Adapter in use", "Better on windows of the text that were held out."),
-        _badge(report.host_twin_identical, "Host twin identical", "Adapters and suggestions, bit for bit."),
+        _badge(report.host_twin_identical, "Host twin identical", _compared(report)),
         _badge(report.kept_over_reset, "Kept over a reset", "The same adapter, and the same suggestions."),
     ]
     sentences = [
@@ -132,10 +136,17 @@ def _badge(holds: bool, what: str, meaning: str) -> tuple[str, str, str]:
     return word, f"{what}: {word}", meaning
 
 
+def _compared(report: WordsReport) -> str:
+    if report.host_twin_identical:
+        return "Losses of all windows learned, adapters and suggestions, bit for bit."
+    return f"They differ in {report.difference}. Figures by amount of text are the host twin's."
+
+
 def _amounts(report: WordsReport) -> Markup:
     rows = []
     for amount in report.amounts:
-        for name, of in (("board", amount.own), ("float LoRA", amount.float_lora)):
+        own = "board" if report.host_twin_identical else "host twin"
+        for name, of in ((own, amount.own), ("float LoRA", amount.float_lora)):
             shares = (page.percent(of[key]) for key in ("first", "three", "words"))
             rows.append([f"{amount.characters:,} characters, {name}", f"{of['bits']:.3f}", *shares])
     head = ["Text", "bits a character", "next character", "among three", "words after two letters"]

@@ -39,6 +39,7 @@ GO_MS = 500  # the board's time for each request
 LEAST_WORD, TYPED, MOST = 4, 2, 12  # letters: of a word that is completed, of it typed before, of its rest
 BEFORE = text.WINDOW - MOST  # characters that a completion sees
 WORDS = 400  # words whose completion is measured
+SUGGESTED = 3  # next characters that a board is asked for
 
 Logits = Callable[[NDArray[np.uint8]], NDArray[np.floating]]  # of windows [N, length]: [N, length, symbols]
 
@@ -192,25 +193,40 @@ class TwinWords:
             self.settle()
             progress(start, len(typed), f"{self.own.kept} adapters kept")
 
-    def settle(self) -> None:
+    def settle(self) -> list[int]:
+        """Learns and validates all that waits. Returns the losses of windows learned, 1/4096 nat, in order."""
+        losses = []
         while self.own.busy:
-            self.own.step()
+            loss = self.own.step()
+            if loss is not None:
+                losses.append(loss)
+        return losses
 
 
 @dataclass
 class Typing:
     """A text typed on a board while a twin types it, too. end: the board's last answer.
 
-    identical: adapters in use, suggestions and completions were the twin's after every window. adapters: in use after
+    difference: what was not the twin's first, and after how many characters; "" while all is: the loss of every window
+    learned and the adapter in use after it, suggestions and completions at the marks. adapters: the twin's in use after
     so many characters. step_us: of learning a window; losses: of windows, in order.
     """
 
     end: WordsReply
-    identical: bool = True
+    difference: str = ""
     adapters: dict[int, bytes | None] = field(default_factory=dict)
     losses: list[int] = field(default_factory=list)
     times_us: list[int] = field(default_factory=list)
-    key_us: list[int] = field(default_factory=list)
+
+    @property
+    def identical(self) -> bool:
+        """Whether all that was compared is the twin's."""
+        return not self.difference
+
+    def compare(self, same: bool, what: str) -> None:
+        """Notes the first difference."""
+        if not same and not self.difference:
+            self.difference = what
 
     @property
     def step_us(self) -> float | None:
@@ -225,22 +241,28 @@ def type_on_board(
     marks: Sequence[int],
     progress: Progress = no_progress,
 ) -> Typing:
-    """Types a text on a board, which learns between windows; asks for suggestions at the marks, in characters."""
+    """Types a text on a board, which learns between windows; asks for suggestions at the marks, in characters.
+
+    The twin begins as the board was opened: with the same adapter, or with none.
+    """
     done = Typing(opened)
+    done.compare(opened.crc == twin.crc, "the adapter that the board begins with")
     done.adapters[0] = twin.adapter
     for start in range(0, len(typed), text.WINDOW):
         part, end = typed[start : start + text.WINDOW], start + text.WINDOW
-        asked = {"suggest": 3, "complete": MOST} if end in marks else {}
+        asked = {"suggest": SUGGESTED, "complete": MOST} if end in marks else {}
         reply = link.words_type(part, **asked)
         twin.own.type(part)
         if asked:
-            done.identical &= agrees(twin, reply)
+            done.compare(agrees(twin, reply), f"suggestions after {end:,} characters")
+        losses: list[int] = []
         while reply.busy:
             reply = link.words_go(GO_MS)
-            done.losses += reply.losses
+            losses += reply.losses
             done.times_us += reply.times_us
-        twin.settle()
-        done.identical &= reply.crc == twin.crc
+        done.losses += losses
+        done.compare(losses == twin.settle(), f"the training loss after {end:,} characters")
+        done.compare(reply.crc == twin.crc, f"the adapter in use after {end:,} characters")
         if end in marks:
             done.adapters[end] = twin.adapter
         progress(end, len(typed), f"{reply.learned} windows, {reply.kept} adapters kept")
@@ -248,18 +270,18 @@ def type_on_board(
     return done
 
 
-def agrees(twin: TwinWords, reply: WordsReply, most: int = MOST) -> bool:
-    """Whether the twin, which typed the same, suggests the same."""
-    mine = [list(pair) for pair in twin.own.suggest(len(reply.suggested))] if reply.suggested else []
-    return mine == reply.suggested and twin.own.complete(most) == reply.completed
+def agrees(twin: TwinWords, reply: WordsReply) -> bool:
+    """Whether the twin, which typed the same, suggests the same `SUGGESTED` characters and rest of the word."""
+    mine = [list(pair) for pair in twin.own.suggest(SUGGESTED)]
+    return mine == reply.suggested and twin.own.complete(MOST) == reply.completed
 
 
 def key_by_key(link: Link, twin: TwinWords, typed: str) -> tuple[list[int], bool]:
     """Types single characters, each with three suggestions: microseconds of each, and whether the twin agrees."""
     times, same = [], True
     for character in typed:
-        reply = link.words_type(character, suggest=3)
+        reply = link.words_type(character, suggest=SUGGESTED)
         twin.own.type(character)
         times.append(reply.us)
-        same &= [list(pair) for pair in twin.own.suggest(3)] == reply.suggested
+        same &= [list(pair) for pair in twin.own.suggest(SUGGESTED)] == reply.suggested
     return times, same
