@@ -80,6 +80,12 @@ def test_a_board_that_differs_from_its_twin(
     assert "characters, host twin" in shown and "characters, board" not in shown
 
 
+def test_two_authors_are_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["demo", "keyboard", "--board", "unix", "--owner", "john_f_kennedy", "-o", str(tmp_path / "out")]
+    assert main(command) == ExitCode.FAILED
+    assert "both john_f_kennedy: give two authors" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 @NEEDS_MINUTES
 def test_the_demo_on_the_emulated_pico(tmp_path: Path) -> None:
     told = result("demo", "keyboard", "-o", tmp_path)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgelora.base import streams
+from edgelora.base.errors import InputError
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import WordsReply
 from edgelora.board.resetting import reset
@@ -50,6 +51,8 @@ def demo_keyboard(
     A virtual board is started, flashed through its drive, and unplugged at the end; a real one is found or named by
     `port`. Everything is left in `output`.
     """
+    if owner == other:
+        raise InputError(f"owner and other are both {owner}", remedy="give two authors: --owner and --other")
     here = set_up(board, output, port, quiet)
     with console.step("read texts", quiet):
         taught, later = author_text(owner)
