@@ -14,6 +14,7 @@ from typed import drawn_text, language_base
 
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import WordsReply
+from edgelora.board.sim import virtual_board
 from edgelora.cli import demo_keyboard as demo
 from edgelora.cli.exit_codes import ExitCode
 from edgelora.cli.main import main
@@ -84,6 +85,17 @@ def test_two_authors_are_needed(tmp_path: Path, capsys: pytest.CaptureFixture[st
     command = ["demo", "keyboard", "--board", "unix", "--owner", "john_f_kennedy", "-o", str(tmp_path / "out")]
     assert main(command) == ExitCode.FAILED
     assert "both john_f_kennedy: give two authors" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_board_without_the_base_gets_it(tmp_path: Path) -> None:
+    board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
+    try:
+        base = language_base()[1]
+        with Link.connect(board.port) as link:
+            assert demo._put(link, base, True) == base.paths[1] and link.holds(base.paths[1], base.elm)
+            assert demo._put(link, base, True) == base.paths[1]
+    finally:
+        board.stop()
 
 
 @NEEDS_MINUTES

@@ -17,6 +17,7 @@ from edgelora.core.formats.files import write_atomic
 from edgelora.learn.report.words_page import Amount, Repeated, Switched, WordsReport, write_words_page
 from edgelora.learn.training import words
 from edgelora.learn.training.base import Base
+from edgelora.learn.training.board_learner import base_path
 from edgelora.learn.training.words import (
     MOST,
     SUGGESTED,
@@ -69,7 +70,7 @@ def demo_keyboard(
     marks = sorted({len(taught) // part // WINDOW * WINDOW for part in PARTS} - {0})
     with here.board(base) as at:
         with Link.connect(at) as link:
-            path = next(path for path in base.paths if link.size(path) is not None)
+            path = _put(link, base, quiet)
             opened = link.words_open(path, owner)
             with console.progress(f"{owner} types on the board", quiet) as progress:
                 typing = type_on_board(link, opened, twin, taught, marks, progress)
@@ -87,6 +88,16 @@ def demo_keyboard(
         write_atomic(output / "adapter.ela", twin.adapter)
     write_atomic(output / "report.json", (json.dumps(report.as_json(), indent=1) + "\n").encode())
     return report, write_words_page(report, output / "report.html")
+
+
+def _put(link: Link, base: Base, quiet: bool) -> str:
+    """The path of the base on the board; stock firmware gets it over the link."""
+    path = base_path(link, base)
+    if path is None:
+        path = base.paths[1]
+        with console.progress(f"put {base.name} on the board", quiet) as progress:
+            link.put(path, base.elm, progress)
+    return path
 
 
 def _kept_over_reset(link: Link, opened: WordsReply, base: Base, owner: str, twin: TwinWords) -> bool:
