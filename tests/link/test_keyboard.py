@@ -87,13 +87,17 @@ def test_two_authors_are_needed(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "both john_f_kennedy: give two authors" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-def test_a_board_without_the_base_gets_it(tmp_path: Path) -> None:
+def test_a_board_that_has_an_earlier_run(tmp_path: Path) -> None:
+    """It begins with the base alone. A board without the base gets it."""
     board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
     try:
         base = language_base()[1]
         with Link.connect(board.port) as link:
             assert demo._put(link, base, True) == base.paths[1] and link.holds(base.paths[1], base.elm)
             assert demo._put(link, base, True) == base.paths[1]
+        for run in ("first", "second"):
+            report, _ = demo.demo_keyboard("unix", *OWNERS, 8192, tmp_path / run, board.port, quiet=True)
+            assert report.activated and report.host_twin_identical and report.kept_over_reset, run
     finally:
         board.stop()
 

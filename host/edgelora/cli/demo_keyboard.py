@@ -71,6 +71,7 @@ def demo_keyboard(
     with here.board(base) as at:
         with Link.connect(at) as link:
             path = _put(link, base, quiet)
+            _without_adapters(link, owner, other)
             opened = link.words_open(path, owner)
             with console.progress(f"{owner} types on the board", quiet) as progress:
                 typing = type_on_board(link, opened, twin, taught, marks, progress)
@@ -98,6 +99,12 @@ def _put(link: Link, base: Base, quiet: bool) -> str:
         with console.progress(f"put {base.name} on the board", quiet) as progress:
             link.put(path, base.elm, progress)
     return path
+
+
+def _without_adapters(link: Link, *owners: str) -> None:
+    """Removes what an earlier run taught a board that is still there: this one begins with the base alone."""
+    for name in {adapter.name for adapter in link.store_list().adapters}.intersection(owners):
+        link.store_remove(name)
 
 
 def _kept_over_reset(link: Link, opened: WordsReply, base: Base, owner: str, twin: TwinWords) -> bool:
