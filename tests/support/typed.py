@@ -27,6 +27,13 @@ def drawn_text(length: int, seed: int, owner: int) -> str:
     return made[:length]
 
 
+def misleading_text(length: int, owner: int) -> str:
+    """Drawn letters, and an owner's words in the windows that validate: what is learned of it makes these worse."""
+    words = drawn_text(length, 3, owner)
+    letters = "".join(np.random.default_rng(4).choice(list("xyzwvkj"), length))
+    return "".join((letters if i // 64 % 8 else words)[i : i + 64] for i in range(0, length, 64))
+
+
 @functools.cache
 def language_base(*_: object) -> tuple[FloatNet, Base]:
     """A model of the words of owner 0."""

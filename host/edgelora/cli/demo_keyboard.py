@@ -82,11 +82,14 @@ def demo_keyboard(
         with Link.connect(at) as link, console.step("two owners type in turn", quiet):
             again = link.words_open(path, owner)
             kept = _kept_over_reset(link, again, base, owner, twin)
+            typing.compare(kept is not False, "the adapter or suggestions after the reset")
             switched, switch_us = _switch(link, base, owner, twin, theirs)
     with console.step("measure on later text, beside float LoRA", quiet):
         report = _report(board, owner, other, net, base, typing, taught, later, twin, kept, switched, keys, switch_us)
     if twin.adapter:
         write_atomic(output / "adapter.ela", twin.adapter)
+    else:
+        (output / "adapter.ela").unlink(missing_ok=True)  # of an earlier run
     write_atomic(output / "report.json", (json.dumps(report.as_json(), indent=1) + "\n").encode())
     return report, write_words_page(report, output / "report.html")
 
@@ -107,12 +110,16 @@ def _without_adapters(link: Link, *owners: str) -> None:
         link.store_remove(name)
 
 
-def _kept_over_reset(link: Link, opened: WordsReply, base: Base, owner: str, twin: TwinWords) -> bool:
-    """Whether a restarted board has the same adapter, and suggests the same as a twin that starts with it."""
+def _kept_over_reset(link: Link, opened: WordsReply, base: Base, owner: str, twin: TwinWords) -> bool | None:
+    """Whether a restarted board has the same adapter, and suggests the same as a twin that starts with it.
+
+    None: there was no adapter to keep, and it suggests what the base does.
+    """
     fresh = TwinWords(base, owner, twin.adapter)
     reply = link.words_type(PROMPTS[0], suggest=SUGGESTED, complete=MOST)
     fresh.own.type(PROMPTS[0])
-    return opened.crc == twin.crc and words.agrees(fresh, reply)
+    same = opened.crc == twin.crc and words.agrees(fresh, reply)
+    return None if same and twin.crc is None else same
 
 
 def _switch(link: Link, base: Base, owner: str, twin: TwinWords, theirs: TwinWords) -> tuple[list[Switched], float]:
@@ -140,7 +147,7 @@ def _report(
     taught: str,
     later: str,
     twin: TwinWords,
-    kept: bool,
+    kept: bool | None,
     switched: list[Switched],
     keys: list[int],
     switch_us: float,

@@ -158,12 +158,15 @@ def cmd_demo_keyboard(args: argparse.Namespace) -> ExitCode:
         f"{once.characters} characters {once.times} times: {once.trained:.3f}; in use under the guard {once.in_use:.3f}"
     )
     say(f"host twin identical: {f'NO: they differ in {report.difference}' if report.difference else 'yes'}")
-    say(f"adapter kept over a reset: {'yes' if report.kept_over_reset else 'NO'}")
+    kept = {True: "yes", False: "NO", None: "there is none"}[report.kept_over_reset]
+    say(f"adapter kept over a reset: {kept}")
     say(f"arenas {report.arena_bytes} bytes, adapter {report.adapter_bytes} bytes, {report.heap_free} of heap left")
     say(f"a key with suggestions {report.key_us / 1000:.1f} ms, a window {(report.train_step_us or 0) / 1000:.0f} ms")
     say(f"report: {path}")
     if code is ExitCode.DIFFERS:
         note("edgelora: what is said of text is the host twin's: install this version's firmware on the board")
+    elif code is ExitCode.NOT_ACTIVATED:
+        note("edgelora: no adapter was better than the base on held-out windows: give more text with --characters")
     return code
 
 

@@ -51,7 +51,7 @@ class Repeated:
 class WordsReport:
     """A keyboard's results. amounts: the first is that of no text. examples: first letters, rest, before, after.
 
-    difference: what the board did first that its host twin did not, or "".
+    difference: what the board did first that its host twin did not, or "". kept_over_reset: None without an adapter.
     """
 
     created: str
@@ -63,7 +63,7 @@ class WordsReport:
     activated: bool
     host_twin_identical: bool
     difference: str
-    kept_over_reset: bool
+    kept_over_reset: bool | None
     amounts: list[Amount]
     examples: list[tuple[str, str, str, str]]
     switched: list[Switched]
@@ -117,10 +117,13 @@ def _headline(report: WordsReport, title: str) -> Markup:
         ("float", "float LoRA of the same text", f"{after.float_lora['bits']:.3f}"),
     ]
     badges = [
-        _badge(report.activated, "Adapter in use", "Better on windows of the text that were held out."),
+        _badge(report.activated, "Adapter in use", _judged(report)),
         _badge(report.host_twin_identical, "Host twin identical", _compared(report)),
-        _badge(report.kept_over_reset, "Kept over a reset", "The same adapter, and the same suggestions."),
     ]
+    if report.kept_over_reset is not None:
+        badges.append(
+            _badge(report.kept_over_reset, "Kept over a reset", "The same adapter, and the same suggestions.")
+        )
     sentences = [
         "Measured on later text of the same author, which neither base nor adapter have seen.",
         "The text came over the link as it was typed. The board learned each window once, between keystrokes, and kept "
@@ -134,6 +137,14 @@ def _headline(report: WordsReport, title: str) -> Markup:
 def _badge(holds: bool, what: str, meaning: str) -> tuple[str, str, str]:
     word = "yes" if holds else "no"
     return word, f"{what}: {word}", meaning
+
+
+def _judged(report: WordsReport) -> str:
+    if report.activated:
+        return "Better on windows of the text that were held out."
+    if report.kept:
+        return "The board's adapter is not the one that the host twin trained."
+    return "None was better than the base on windows of the text that were held out."
 
 
 def _compared(report: WordsReport) -> str:
@@ -157,6 +168,8 @@ def _examples(report: WordsReport) -> Markup:
     rows = [
         [f"{first}{rest}", f"{first}|{before}", f"{first}|{after}"] for first, rest, before, after in report.examples
     ]
+    if not rows:
+        return Markup()
     return page.table(["Word", "before", "after"], rows, "Words of the later text that only one of both completes")
 
 
