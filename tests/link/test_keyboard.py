@@ -113,8 +113,9 @@ def test_an_owner_without_an_adapter(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "adapter kept over a reset: there is none\n" in out and "host twin identical: yes\n" in out
     assert "give more text with --characters" in err
     report, shown = json.loads((tmp_path / "report.json").read_text()), (tmp_path / "report.html").read_text()
-    assert report["kept_over_reset"] is None and not report["adapter_bytes"]
+    assert report["kept_over_reset"] is None and not report["adapter_bytes"] and not report["other_learned"]
     assert "Kept over a reset" not in shown and "Words of the later text" not in shown
+    assert "John F Kennedy (the base alone)" in shown
     assert not (tmp_path / "adapter.ela").exists()
 
 

@@ -83,9 +83,25 @@ def demo_keyboard(
             again = link.words_open(path, owner)
             kept = _kept_over_reset(link, again, base, owner, twin)
             typing.compare(kept is not False, "the adapter or suggestions after the reset")
-            switched, switch_us = _switch(link, base, owner, twin, theirs)
+            switched, switch_us, same = _switch(link, base, {owner: twin.adapter, other: theirs.adapter})
+            typing.compare(same, "completions with each owner's adapter")
     with console.step("measure on later text, beside float LoRA", quiet):
-        report = _report(board, owner, other, net, base, typing, taught, later, twin, kept, switched, keys, switch_us)
+        report = _report(
+            board,
+            owner,
+            other,
+            net,
+            base,
+            typing,
+            taught,
+            later,
+            twin,
+            theirs,
+            kept,
+            switched,
+            keys,
+            switch_us,
+        )
     if twin.adapter:
         write_atomic(output / "adapter.ela", twin.adapter)
     else:
@@ -122,19 +138,26 @@ def _kept_over_reset(link: Link, opened: WordsReply, base: Base, owner: str, twi
     return None if same and twin.crc is None else same
 
 
-def _switch(link: Link, base: Base, owner: str, twin: TwinWords, theirs: TwinWords) -> tuple[list[Switched], float]:
-    """Types the same with each owner's adapter in turn. Returns what each suggests, and microseconds of a switch."""
-    found, times = [], []
-    other = theirs.own.name
-    if theirs.adapter:
-        link.store_put(other, theirs.adapter)
+def _switch(link: Link, base: Base, adapters: dict[str, bytes | None]) -> tuple[list[Switched], float, bool]:
+    """Types the same with each owner's adapter in turn; the second one's is put on the board.
+
+    Returns what each suggests, microseconds of a switch, and whether host twins suggest the same.
+    """
+    _, other = adapters
+    if adapter := adapters[other]:
+        link.store_put(other, adapter)
+    twins = {name: TwinWords(base, name, adapter) for name, adapter in adapters.items()}
+    found, times, same = [], [], True
     for prompt in PROMPTS:
         rests = []
-        for name in (owner, other):
+        for name, twin in twins.items():
             times.append(link.words_use(name).us)
             rests.append(link.words_type(prompt, complete=MOST).completed)
+            twin.own.use(name)
+            twin.own.type(prompt)
+            same &= twin.own.complete(MOST) == rests[-1]
         found.append(Switched(prompt, *rests))
-    return found, float(np.median(times))
+    return found, float(np.median(times)), same
 
 
 def _report(
@@ -147,6 +170,7 @@ def _report(
     taught: str,
     later: str,
     twin: TwinWords,
+    theirs: TwinWords,
     kept: bool | None,
     switched: list[Switched],
     keys: list[int],
@@ -173,6 +197,7 @@ def _report(
         amounts=amounts,
         examples=_examples(completed[0], completed[-1]),
         switched=switched,
+        other_learned=theirs.adapter is not None,
         repeated=_repeated(base, taught, later, amounts[0].own["bits"]),
         learned=end.learned,
         kept=end.kept,

@@ -52,6 +52,7 @@ class WordsReport:
     """A keyboard's results. amounts: the first is that of no text. examples: first letters, rest, before, after.
 
     difference: what the board did first that its host twin did not, or "". kept_over_reset: None without an adapter.
+    other_learned: whether the other has an adapter, which the host twin trained; else the base suggests.
     """
 
     created: str
@@ -67,6 +68,7 @@ class WordsReport:
     amounts: list[Amount]
     examples: list[tuple[str, str, str, str]]
     switched: list[Switched]
+    other_learned: bool
     repeated: Repeated
     learned: int
     kept: int
@@ -175,8 +177,11 @@ def _examples(report: WordsReport) -> Markup:
 
 def _switched(report: WordsReport) -> Markup:
     rows = [[one.typed, f"{one.typed}|{one.owner}", f"{one.typed}|{one.other}"] for one in report.switched]
-    head = ["Typed", name_of(report.owner), name_of(report.other)]
-    return page.table(head, rows, f"Switching takes {page.time(report.switch_us)}, and reads what was typed again")
+    learned = ((report.owner, report.adapter_bytes > 0), (report.other, report.other_learned))
+    names = [name_of(name) + ("" if has else " (the base alone)") for name, has in learned]
+    trained = "; the host twin trained the second adapter" if report.other_learned else ""
+    switching = f"Switching takes {page.time(report.switch_us)}, and forgets what was typed"
+    return page.table(["Typed", *names], rows, switching + trained)
 
 
 def _repeated(report: WordsReport) -> Markup:
