@@ -81,6 +81,23 @@ def test_a_board_that_differs_from_its_twin(
     assert "characters, host twin" in shown and "characters, board" not in shown
 
 
+def test_an_owner_without_an_adapter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a text that teaches nothing: nothing is said to be kept, and no adapter of an earlier run is left."""
+    (tmp_path / "adapter.ela").write_bytes(b"of an earlier run")
+    command = ["demo", "keyboard", "--board", "unix", "--characters", "4096", "-o", str(tmp_path)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "author_text", lambda name: (misleading_text(16384, 0), drawn_text(4000, 3, 0)))
+        assert main(command) == ExitCode.NOT_ACTIVATED
+    out, err = capsys.readouterr()
+    assert "adapter kept over a reset: there is none\n" in out and "host twin identical: yes\n" in out
+    assert "give more text with --characters" in err
+    report, shown = json.loads((tmp_path / "report.json").read_text()), (tmp_path / "report.html").read_text()
+    assert report["kept_over_reset"] is None and not report["adapter_bytes"] and not report["other_learned"]
+    assert "Kept over a reset" not in shown and "Words of the later text" not in shown
+    assert "John F Kennedy (the base alone)" in shown
+    assert not (tmp_path / "adapter.ela").exists()
+
+
 def test_two_authors_are_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["demo", "keyboard", "--board", "unix", "--owner", "john_f_kennedy", "-o", str(tmp_path / "out")]
     assert main(command) == ExitCode.FAILED
@@ -100,23 +117,6 @@ def test_a_board_that_has_an_earlier_run(tmp_path: Path) -> None:
             assert report.activated and report.host_twin_identical and report.kept_over_reset, run
     finally:
         board.stop()
-
-
-def test_an_owner_without_an_adapter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With a text that teaches nothing: nothing is said to be kept, and no adapter of an earlier run is left."""
-    (tmp_path / "adapter.ela").write_bytes(b"of an earlier run")
-    command = ["demo", "keyboard", "--board", "unix", "--characters", "4096", "-o", str(tmp_path)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "author_text", lambda name: (misleading_text(16384, 0), drawn_text(4000, 3, 0)))
-        assert main(command) == ExitCode.NOT_ACTIVATED
-    out, err = capsys.readouterr()
-    assert "adapter kept over a reset: there is none\n" in out and "host twin identical: yes\n" in out
-    assert "give more text with --characters" in err
-    report, shown = json.loads((tmp_path / "report.json").read_text()), (tmp_path / "report.html").read_text()
-    assert report["kept_over_reset"] is None and not report["adapter_bytes"] and not report["other_learned"]
-    assert "Kept over a reset" not in shown and "Words of the later text" not in shown
-    assert "John F Kennedy (the base alone)" in shown
-    assert not (tmp_path / "adapter.ela").exists()
 
 
 @NEEDS_MINUTES

@@ -69,6 +69,11 @@ class Setting:
     port: str | None
     quiet: bool
 
+    @property
+    def clock(self) -> str:
+        """What times of this board are."""
+        return TIMES[self.profile.port] if self.profile.is_virtual else "Times are the board's."
+
     def describe(self, base: Base, recipe: Recipe) -> None:
         streams.note(f"quantized: {len(base.elm)} bytes, base {base.base_id}", self.quiet)
         planned = plan(base.elm, self.profile, recipe)

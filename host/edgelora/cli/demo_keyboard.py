@@ -87,6 +87,7 @@ def demo_keyboard(
             typing.compare(same, "completions with each owner's adapter")
     with console.step("measure on later text, beside float LoRA", quiet):
         report = _report(
+            here.clock,
             board,
             owner,
             other,
@@ -161,6 +162,7 @@ def _switch(link: Link, base: Base, adapters: dict[str, bytes | None]) -> tuple[
 
 
 def _report(
+    clock: str,
     board: str,
     owner: str,
     other: str,
@@ -205,6 +207,7 @@ def _report(
         adapter_bytes=len(twin.adapter or b""),
         arena_bytes=end.arena,
         heap_free=end.free,
+        clock=clock,
         train_step_us=typing.step_us,
         key_us=float(np.median(keys)),
         switch_us=switch_us,

@@ -139,6 +139,8 @@ def cmd_demo_keyboard(args: argparse.Namespace) -> ExitCode:
     A language model of characters goes on the board. An owner's text is typed over the link; the board learns between
     keystrokes, and uses what it learned once that is better on text it held out. Then two owners type in turn.
     """
+    from edgelora.learn.report.words_page import name_of
+
     from .demo_keyboard import demo_keyboard
 
     port = args.port or (None if load_board(args.board).is_virtual else args.usual_port)
@@ -151,17 +153,24 @@ def cmd_demo_keyboard(args: argparse.Namespace) -> ExitCode:
         return code
     before, after = report.before.own, report.after.own
     float_lora, once = report.after.float_lora, report.repeated
+    say(f"on later text of {name_of(report.owner)}, before and after {report.after.characters:,} characters:")
     say(f"bits a character {before['bits']:.3f} -> {after['bits']:.3f}  (float LoRA {float_lora['bits']:.3f})")
     say(f"next character among three {before['three']:.1%} -> {after['three']:.1%}")
     say(f"words completed after two letters {before['words']:.1%} -> {after['words']:.1%}")
     say(
-        f"{once.characters} characters {once.times} times: {once.trained:.3f}; in use under the guard {once.in_use:.3f}"
+        f"{once.characters:,} characters learned {once.times} times on the host twin: {once.trained:.3f} bits a "
+        f"character; {once.in_use:.3f} by what the guard keeps in use"
     )
     say(f"host twin identical: {f'NO: they differ in {report.difference}' if report.difference else 'yes'}")
     kept = {True: "yes", False: "NO", None: "there is none"}[report.kept_over_reset]
     say(f"adapter kept over a reset: {kept}")
-    say(f"arenas {report.arena_bytes} bytes, adapter {report.adapter_bytes} bytes, {report.heap_free} of heap left")
-    say(f"a key with suggestions {report.key_us / 1000:.1f} ms, a window {(report.train_step_us or 0) / 1000:.0f} ms")
+    say(
+        f"arenas {report.arena_bytes} bytes, adapter {report.adapter_bytes} bytes, "
+        f"{report.heap_free} bytes of heap left"
+    )
+    window = "" if report.train_step_us is None else f", learning a window {report.train_step_us / 1000:.0f} ms"
+    say(f"a key with suggestions {report.key_us / 1000:.1f} ms{window}")
+    say(report.clock)
     say(f"report: {path}")
     if code is ExitCode.DIFFERS:
         note("edgelora: what is said of text is the host twin's: install this version's firmware on the board")
