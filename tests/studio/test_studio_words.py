@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import WAIT_MS, Studio
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 from typed import drawn_text, language_base
 
 from edgelora.base.errors import EdgeloraError
+from edgelora.core.formats.elm import pack_model
+from edgelora.model.datasets import text
+from edgelora.model.quantization.quantize import quantize
 from edgelora.studio.project import Project
 from edgelora.studio.words import ProjectWords
 
@@ -28,6 +32,29 @@ def test_other_models_and_little_text_are_refused(tmp_path: Path) -> None:
     assert [path.name for path in words.folder.iterdir()] == ["text.elm"]
     before, after = words.suggest("Baco")
     assert after is None and len(before.characters) == 3
+
+
+def test_what_was_learned_stays_with_its_model(tmp_path: Path) -> None:
+    """The same model given again changes nothing, another forgets; neither comes while a text is learned."""
+    words, base = Project(tmp_path / "project").of(ProjectWords), language_base()[1]
+    words.give("text.elm", base.elm)
+    job = words.learn(drawn_text(200_000, 2, 7))
+    for act in (words.forget, partial(words.give, "text.elm", base.elm), partial(words.learn, drawn_text(3000, 2, 7))):
+        with pytest.raises(EdgeloraError, match="a text is being learned"):
+            act()
+    job.cancel()
+    assert job.wait(60) and words.adapter is None
+    job = words.learn(drawn_text(16384, 2, 7))
+    assert job.wait(60) and job.result.kept
+    learned = words.adapter
+    words = Project(tmp_path / "project").of(ProjectWords)
+    words.give("again.elm", base.elm)
+    assert learned and words.adapter == learned and [path.name for path in words.folder.glob("*.elm")] == ["again.elm"]
+    assert words.suggest("Baco")[1]
+    windows = text.windows(text.encode(drawn_text(5000, 1, 0)), text.WINDOW)
+    other = quantize(language_base()[0], windows.x, head_room=3.0)
+    words.give("text.elm", pack_model(other, "text.elm"))
+    assert words.adapter is None and words.job is None and words.suggest("Baco")[1] is None
 
 
 def test_suggestions_before_and_after(
@@ -54,3 +81,4 @@ def test_suggestions_before_and_after(
     page.get_by_role("button", name="Forget").click()
     page.wait_for_function("!document.body.innerText.includes('after\\t')")
     assert not (mine / "mine.ela").exists()
+    expect(page.get_by_text("Better on held-out text")).to_have_count(0)

@@ -6,13 +6,15 @@ words/mine.ela   what was learned; the text itself is never written
 
 from __future__ import annotations
 
+import functools
+import threading
 from dataclasses import dataclass
 
-from edgelora.base.errors import InputError
+from edgelora.base.errors import EdgeloraError, InputError
 from edgelora.base.workers import apart
 from edgelora.core.formats.elm import unpack_model
 from edgelora.core.formats.files import write_atomic
-from edgelora.learn.training.base import Base, load_base
+from edgelora.learn.training.base import Base, load_adapter, load_base
 from edgelora.learn.training.words import MOST, TwinWords
 
 from .file_import import file_name
@@ -42,14 +44,19 @@ class Learned:
 
 
 class ProjectWords:
-    """The keyboard of a project. Get it by `project.of(ProjectWords)`. `version` changes with it."""
+    """The keyboard of a project. Get it by `project.of(ProjectWords)`. `version` changes with it.
+
+    job: of the text learned last; None if what it taught was removed.
+    """
 
     def __init__(self, project: Project) -> None:
         self._project, self.folder = project, project.folder / "words"
+        self._mine = self.folder / "mine.ela"
         self.version = 0
         self.job: Job | None = None
         self._base: Base | None = None
-        self._readers: list[TwinWords] = []
+        self._readers: tuple[int, list[TwinWords]] = (-1, [])  # of this version
+        self._lock = threading.RLock()
 
     @property
     def base(self) -> Base | None:
@@ -60,63 +67,88 @@ class ProjectWords:
         return self._base
 
     @property
+    def learning(self) -> bool:
+        return self.job is not None and not self.job.ended
+
+    @property
     def adapter(self) -> bytes | None:
-        path = self.folder / "mine.ela"
-        return path.read_bytes() if path.exists() else None
+        """What was learned; None: nothing."""
+        base = self.base
+        return load_adapter(self._mine, base) if base and self._mine.exists() else None
 
     def give(self, name: str, content: bytes) -> None:
-        """Takes a language model of characters (.elm) in place of another. InputError for other files."""
+        """Takes a language model of characters (.elm). InputError for other files, and while a text is learned.
+
+        What was learned by another model is removed.
+        """
+        self._not_learning()
         model = apart(unpack_model, content, name)
         base = Base(file_name(name), content, model)
         try:
             TwinWords(base, "nobody")
         except ValueError as error:
             raise InputError(f"{name}: {error}") from error
-        self.forget()
-        for path in self.folder.glob("*.elm"):
-            path.unlink()
-        write_atomic(self.folder / base.name, content)
-        self._base, self._readers = base, []
-        self.version += 1
+        with self._lock:
+            self._not_learning()
+            write_atomic(self.folder / base.name, content)
+            for path in self.folder.glob("*.elm"):
+                if path.name != base.name:
+                    path.unlink()
+            self._base = base
+            try:
+                learned = self.adapter
+            except EdgeloraError:  # of another model, or damaged
+                learned = None
+            if learned is None:
+                self.forget()
+            self.version += 1
 
     def forget(self) -> None:
-        """Removes what was learned."""
-        (self.folder / "mine.ela").unlink(missing_ok=True)
-        self._readers = []
-        self.version += 1
+        """Removes what was learned. InputError while a text is learned."""
+        with self._lock:
+            self._not_learning()
+            self._mine.unlink(missing_ok=True)
+            self.job = None
+            self.version += 1
+
+    def _not_learning(self) -> None:
+        if self.learning:
+            raise InputError("a text is being learned: wait for it, or stop it")
 
     def suggest(self, typed: str) -> tuple[Suggestion, Suggestion | None]:
         """After a text, by the base alone, and with what was learned; None before anything was."""
-        base, adapter = self.base, self.adapter
-        if base is None:
+        version, readers = self._readers
+        if version != self.version:
+            version, base = self.version, self._given()
+            adapter = self.adapter
+            readers = [TwinWords(base, "nobody")] + ([TwinWords(base, "mine", adapter)] if adapter else [])
+            self._readers = version, readers
+        found = [_after(reader, typed) for reader in readers]
+        return found[0], found[1] if len(found) > 1 else None
+
+    def _given(self) -> Base:
+        if self.base is None:
             raise InputError("no language model yet: give its .elm first")
-        if not self._readers:
-            self._readers = [TwinWords(base, "nobody")] + ([TwinWords(base, "mine", adapter)] if adapter else [])
-        found = [_after(reader, typed) for reader in self._readers]
-        return found[0], found[1] if adapter else None
+        return self.base
 
     def learn(self, text: str) -> Job:
         """Types a text on the host twin, which learns it as a board does. The job's result is `Learned`."""
-        base = self.base
-        if base is None:
-            raise InputError("no language model yet: give its .elm first")
-        if not LEAST_TEXT <= len(text) <= MOST_TEXT:
-            raise InputError(f"{len(text):,} characters: give {LEAST_TEXT:,} to {MOST_TEXT:,}")
-        if self.job and not self.job.ended:
-            raise InputError("it is learning already: wait for it, or stop it")
-        twin = TwinWords(base, "mine", self.adapter)
-
-        def work(job: Job) -> Learned:
-            twin.learn(text, job.progress)
-            if twin.adapter:
-                write_atomic(self.folder / "mine.ela", twin.adapter)
-            self._readers = []
+        base = self._given()
+        with self._lock:
+            self._not_learning()
+            if not LEAST_TEXT <= len(text) <= MOST_TEXT:
+                raise InputError(f"{len(text):,} characters: give {LEAST_TEXT:,} to {MOST_TEXT:,}")
+            twin = TwinWords(base, "mine", self.adapter)
+            self.job = self._project.submit("learn words", functools.partial(self._learn, twin, text))
             self.version += 1
-            return Learned(twin.own.learned, twin.own.kept, twin.own.undone)
-
-        self.job = self._project.submit("learn words", work)
-        self.version += 1
         return self.job
+
+    def _learn(self, twin: TwinWords, text: str, job: Job) -> Learned:
+        twin.learn(text, job.progress)
+        if twin.adapter and twin.own.kept:
+            write_atomic(self._mine, twin.adapter)
+        self.version += 1
+        return Learned(twin.own.learned, twin.own.kept, twin.own.undone)
 
 
 def _after(reader: TwinWords, typed: str) -> Suggestion:

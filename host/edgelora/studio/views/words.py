@@ -50,7 +50,7 @@ def _text(words: ProjectWords) -> None:
         text.classes("whole")
 
         def draw() -> None:
-            if words.base and (words.job is None or words.job.ended):
+            if words.base and not words.learning:
                 with ui.element("div").classes("row-line"):
                     act = widgets.reporting(lambda: words.learn(text.value or "") and None)
                     widgets.button("Learn", act, icon="school", main=True)
