@@ -34,6 +34,16 @@ def test_other_models_and_little_text_are_refused(tmp_path: Path) -> None:
     assert after is None and len(before.characters) == 3
 
 
+def test_text_that_the_base_does_not_know(tmp_path: Path) -> None:
+    """Typographic characters count as the base's; of others too few are left, which is said."""
+    words = Project(tmp_path / "project").of(ProjectWords)
+    words.give("text.elm", language_base()[1].elm)
+    with pytest.raises(EdgeloraError, match="9,000 characters, of which the base knows 0: give 2,560 to 200,000"):
+        words.learn("\u65e5" * 9000)
+    job = words.learn(drawn_text(16384, 2, 7).replace(" ", "\u2014\u00a0"))
+    assert job.wait(60) and job.result.windows > 200
+
+
 def test_what_was_learned_stays_with_its_model(tmp_path: Path) -> None:
     """The same model given again changes nothing, another forgets; neither comes while a text is learned."""
     words, base = Project(tmp_path / "project").of(ProjectWords), language_base()[1]
@@ -78,6 +88,9 @@ def test_suggestions_before_and_after(
     mine = studio.folder / "words"
     assert sorted(path.name for path in mine.iterdir()) == ["mine.ela", "text.elm"]
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.get_by_label("Type here").fill("\u65e5\u672c")
+    page.get_by_text("The base knows none of these characters.").wait_for()
+    page.get_by_label("Type here").fill("Baco")
     page.get_by_role("button", name="Forget").click()
     page.wait_for_function("!document.body.innerText.includes('after\\t')")
     assert not (mine / "mine.ela").exists()

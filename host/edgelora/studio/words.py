@@ -7,6 +7,7 @@ words/mine.ela   what was learned; the text itself is never written
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from dataclasses import dataclass
 
@@ -16,13 +17,14 @@ from edgelora.core.formats.elm import unpack_model
 from edgelora.core.formats.files import write_atomic
 from edgelora.learn.training.base import Base, load_adapter, load_base
 from edgelora.learn.training.words import MOST, TwinWords
+from edgelora.model.datasets.text import WINDOW, plain_text
 
 from .file_import import file_name
 from .job import Job
 from .project import Project
 
-LEAST_TEXT = 64 * 40  # characters: fewer have no windows to validate with
-MOST_TEXT = 200_000
+LEAST_WINDOWS = 40  # of a text: fewer have no windows to validate with
+MOST_TEXT = 200_000  # characters
 SHOWN = 3  # next characters
 
 
@@ -65,6 +67,12 @@ class ProjectWords:
         if self._base is None and path:
             self._base = load_base(path)
         return self._base
+
+    @property
+    def least_text(self) -> int:
+        """Characters of the shortest text that can be learned."""
+        base = self.base
+        return LEAST_WINDOWS * (math.prod(base.model.input.shape) if base else WINDOW)
 
     @property
     def learning(self) -> bool:
@@ -132,19 +140,24 @@ class ProjectWords:
         return self.base
 
     def learn(self, text: str) -> Job:
-        """Types a text on the host twin, which learns it as a board does. The job's result is `Learned`."""
+        """Types a text on the host twin, which learns it as a board does. The job's result is `Learned`.
+
+        Typographic characters are replaced by the base's, others are left out.
+        """
         base = self._given()
         with self._lock:
             self._not_learning()
-            if not LEAST_TEXT <= len(text) <= MOST_TEXT:
-                raise InputError(f"{len(text):,} characters: give {LEAST_TEXT:,} to {MOST_TEXT:,}")
             twin = TwinWords(base, "mine", self.adapter)
-            self.job = self._project.submit("learn words", functools.partial(self._learn, twin, text))
+            typed = "".join(one for one in plain_text(text) if one in twin.own.symbols)
+            if not self.least_text <= len(typed) <= MOST_TEXT:
+                known = "" if len(typed) == len(text) else f", of which the base knows {len(typed):,}"
+                raise InputError(f"{len(text):,} characters{known}: give {self.least_text:,} to {MOST_TEXT:,}")
+            self.job = self._project.submit("learn words", functools.partial(self._learn, twin, typed))
             self.version += 1
         return self.job
 
-    def _learn(self, twin: TwinWords, text: str, job: Job) -> Learned:
-        twin.learn(text, job.progress)
+    def _learn(self, twin: TwinWords, typed: str, job: Job) -> Learned:
+        twin.learn(typed, job.progress)
         if twin.adapter and twin.own.kept:
             write_atomic(self._mine, twin.adapter)
         self.version += 1

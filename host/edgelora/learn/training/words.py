@@ -101,7 +101,7 @@ def next_characters(logits: Logits, later: str) -> tuple[float, float, float]:
 
 def completions(logits: Logits, later: str) -> list[tuple[str, str, str]]:
     """Up to `WORDS` words: their first letters, their rest, and the rest that the model suggests."""
-    plain = "".join(text.SYMBOLS[i] for i in text.encode(later))
+    plain = text.plain_text(later)
     found = [m for m in re.finditer(rf"\b[A-Za-z]{{{LEAST_WORD},}}\b", plain) if m.start() + TYPED >= BEFORE]
     found = found[:: max(1, len(found) // WORDS)][:WORDS]
     if not found:

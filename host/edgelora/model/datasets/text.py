@@ -69,8 +69,7 @@ def load_author(author: str) -> Parts:
 
 def author_text(author: str) -> tuple[str, str]:
     """What one of `AUTHORS` or `CHOOSING` wrote first, and what comes behind: the characters of `load_author`."""
-    ids = _ids_of(author)[: TRAIN_CHARACTERS + TEST_CHARACTERS]
-    plain = "".join(SYMBOLS[i] for i in ids)
+    plain = _decoded(_ids_of(author)[: TRAIN_CHARACTERS + TEST_CHARACTERS])
     return plain[:TRAIN_CHARACTERS], plain[TRAIN_CHARACTERS:]
 
 
@@ -107,6 +106,15 @@ def encode(text: str) -> Ids:
     numbers[np.frombuffer(SYMBOLS.encode(), np.uint8)] = np.arange(len(SYMBOLS))
     ids = numbers[np.frombuffer(text.encode("ascii", "ignore"), np.uint8)]
     return ids[ids < len(SYMBOLS)]
+
+
+def plain_text(text: str) -> str:
+    """The text in characters of `SYMBOLS`, as `encode` has it."""
+    return _decoded(encode(text))
+
+
+def _decoded(ids: Ids) -> str:
+    return "".join(SYMBOLS[i] for i in ids)
 
 
 @functools.lru_cache(maxsize=1)

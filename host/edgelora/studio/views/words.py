@@ -8,7 +8,7 @@ from functools import partial
 from nicegui import ui
 
 from edgelora.studio.project import Project
-from edgelora.studio.words import LEAST_TEXT, Learned, ProjectWords, Suggestion
+from edgelora.studio.words import Learned, ProjectWords, Suggestion
 
 from . import widgets
 from .charts import table
@@ -45,7 +45,7 @@ def _model(words: ProjectWords) -> None:
 def _text(words: ProjectWords) -> None:
     with ui.element("section").classes("card stack").props('aria-label="Your text"'):
         widgets.heading("Your text")
-        ui.label(f"At least {LEAST_TEXT:,} characters. Only what is learned is kept, not the text.").classes("quiet")
+        widgets.follow(lambda: words.least_text, lambda: _wanted(words))
         text = ui.textarea(label="Text to learn").props("outlined autogrow input-style='max-height: 12rem'")
         text.classes("whole")
 
@@ -60,6 +60,10 @@ def _text(words: ProjectWords) -> None:
         widgets.follow(lambda: (words.version, _state(words)), draw)
         widgets.job_card(lambda: words.job)
         widgets.follow(lambda: (words.version, _state(words)), partial(_result, words))
+
+
+def _wanted(words: ProjectWords) -> None:
+    ui.label(f"At least {words.least_text:,} characters. Only what is learned is kept, not the text.").classes("quiet")
 
 
 def _state(words: ProjectWords) -> str | None:
@@ -83,6 +87,9 @@ def _typing(words: ProjectWords) -> None:
         def draw() -> None:
             if words.base and typed.value:
                 before, after = words.suggest(typed.value)
+                if not before.characters:
+                    ui.label("The base knows none of these characters.")
+                    return
                 rows = [("before", *_cells(typed.value, before))]
                 rows += [("after", *_cells(typed.value, after))] if after else []
                 table("Suggestions", HEAD, rows)
