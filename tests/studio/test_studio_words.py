@@ -67,6 +67,23 @@ def test_what_was_learned_stays_with_its_model(tmp_path: Path) -> None:
     assert words.adapter is None and words.job is None and words.suggest("Baco")[1] is None
 
 
+def test_damaged_files_of_the_project(tmp_path: Path) -> None:
+    """They are named, with what to do; another model can be given."""
+    words, base = Project(tmp_path / "project").of(ProjectWords), language_base()[1]
+    words.give("text.elm", base.elm)
+    (words.folder / "mine.ela").write_bytes(b"ELA1 and nothing else")
+    for act in (partial(words.suggest, "Baco"), partial(words.learn, drawn_text(3000, 2, 7))):
+        with pytest.raises(EdgeloraError, match="what was learned can't be read: .*forget it"):
+            act()
+    words.forget()
+    assert words.suggest("Baco")[1] is None
+    (words.folder / "text.elm").write_bytes(base.elm[:-4])
+    opened = Project(tmp_path / "project").of(ProjectWords)
+    assert opened.base is None and "text.elm" in str(opened.fault)
+    opened.give("text.elm", base.elm)
+    assert opened.base and opened.fault is None
+
+
 def test_suggestions_before_and_after(
     studios: Callable[[str], Studio], pages: Callable[[Studio], Page], tmp_path: Path
 ) -> None:

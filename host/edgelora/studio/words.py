@@ -48,7 +48,7 @@ class Learned:
 class ProjectWords:
     """The keyboard of a project. Get it by `project.of(ProjectWords)`. `version` changes with it.
 
-    job: of the text learned last; None if what it taught was removed.
+    job: of the text learned last; None if what it taught was removed. fault: why the project's model can't be read.
     """
 
     def __init__(self, project: Project) -> None:
@@ -56,16 +56,20 @@ class ProjectWords:
         self._mine = self.folder / "mine.ela"
         self.version = 0
         self.job: Job | None = None
+        self.fault: EdgeloraError | None = None
         self._base: Base | None = None
         self._readers: tuple[int, list[TwinWords]] = (-1, [])  # of this version
         self._lock = threading.RLock()
 
     @property
     def base(self) -> Base | None:
-        """The language model; None until it was given."""
+        """The language model; None until one was given that can be read."""
         path = next(iter(sorted(self.folder.glob("*.elm"))), None)
-        if self._base is None and path:
-            self._base = load_base(path)
+        if self._base is None and path and not self.fault:
+            try:
+                self._base = load_base(path)
+            except EdgeloraError as error:
+                self.fault = error
         return self._base
 
     @property
@@ -79,10 +83,20 @@ class ProjectWords:
         return self.job is not None and not self.job.ended
 
     @property
+    def has_adapter(self) -> bool:
+        """Whether something was learned, even if its file is damaged."""
+        return self._mine.exists()
+
+    @property
     def adapter(self) -> bytes | None:
-        """What was learned; None: nothing."""
+        """What was learned; None: nothing. InputError if its file is damaged."""
         base = self.base
-        return load_adapter(self._mine, base) if base and self._mine.exists() else None
+        if base is None or not self.has_adapter:
+            return None
+        try:
+            return load_adapter(self._mine, base)
+        except EdgeloraError as error:
+            raise InputError(f"what was learned can't be read: {error}", remedy="forget it, and learn again") from error
 
     def give(self, name: str, content: bytes) -> None:
         """Takes a language model of characters (.elm). InputError for other files, and while a text is learned.
@@ -102,7 +116,7 @@ class ProjectWords:
             for path in self.folder.glob("*.elm"):
                 if path.name != base.name:
                     path.unlink()
-            self._base = base
+            self._base, self.fault = base, None
             try:
                 learned = self.adapter
             except EdgeloraError:  # of another model, or damaged

@@ -7,6 +7,7 @@ from functools import partial
 
 from nicegui import ui
 
+from edgelora.base.errors import EdgeloraError
 from edgelora.studio.project import Project
 from edgelora.studio.words import Learned, ProjectWords, Suggestion
 
@@ -30,6 +31,8 @@ def _model(words: ProjectWords) -> None:
     def draw() -> None:
         if words.base:
             ui.label(f"{words.base.name}: {len(words.base.elm) // 1024} KB")
+        elif words.fault:
+            widgets.problem(str(words.fault), words.fault.remedy)
         else:
             ui.label("None yet: drop a language model of characters, such as out/keyboard/text.elm of the demo.")
 
@@ -54,7 +57,7 @@ def _text(words: ProjectWords) -> None:
                 with ui.element("div").classes("row-line"):
                     act = widgets.reporting(lambda: words.learn(text.value or "") and None)
                     widgets.button("Learn", act, icon="school", main=True)
-                    if words.adapter:
+                    if words.has_adapter:
                         widgets.button("Forget", widgets.reporting(words.forget), icon="delete")
 
         widgets.follow(lambda: (words.version, _state(words)), draw)
@@ -86,10 +89,13 @@ def _typing(words: ProjectWords) -> None:
 
         def draw() -> None:
             if words.base and typed.value:
-                before, after = words.suggest(typed.value)
+                try:
+                    before, after = words.suggest(typed.value)
+                except EdgeloraError as error:
+                    return widgets.problem(str(error), error.remedy)
                 if not before.characters:
                     ui.label("The base knows none of these characters.")
-                    return
+                    return None
                 rows = [("before", *_cells(typed.value, before))]
                 rows += [("after", *_cells(typed.value, after))] if after else []
                 table("Suggestions", HEAD, rows)
