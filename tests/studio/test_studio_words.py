@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import WAIT_MS, Studio
 from playwright.sync_api import Page, expect
-from typed import drawn_text, language_base
+from typed import drawn_text, language_base, misleading_text
 
 from edgelora.base.errors import EdgeloraError
 from edgelora.core.formats.elm import pack_model
@@ -108,7 +108,11 @@ def test_suggestions_before_and_after(
     page.get_by_label("Type here").fill("\u65e5\u672c")
     page.get_by_text("The base knows none of these characters.").wait_for()
     page.get_by_label("Type here").fill("Baco")
+    page.get_by_label("Text to learn").fill(misleading_text(4096, 7))
+    page.get_by_role("button", name="Learn", exact=True).click()
+    page.get_by_text("what was learned before stays in use").wait_for(timeout=WAIT_MS)
     page.get_by_role("button", name="Forget").click()
     page.wait_for_function("!document.body.innerText.includes('after\\t')")
     assert not (mine / "mine.ela").exists()
     expect(page.get_by_text("Better on held-out text")).to_have_count(0)
+    expect(page.get_by_text("stays in use")).to_have_count(0)

@@ -75,9 +75,14 @@ def _state(words: ProjectWords) -> str | None:
 
 def _result(words: ProjectWords) -> None:
     learned = words.job.result if words.job and words.job.state == "done" else None
-    if isinstance(learned, Learned):
+    if _state(words) == "cancelled":
+        ui.label("Stopped: nothing of this text is kept.")
+    elif isinstance(learned, Learned):
         if learned.kept:
-            ui.label(f"Better on held-out text {learned.kept} times, learned from {learned.windows} windows.")
+            times = "once" if learned.kept == 1 else f"{learned.kept} times"
+            ui.label(f"Better on held-out text {times}, learned from {learned.windows} windows.")
+        elif words.has_adapter:
+            ui.label("Not better on held-out text: what was learned before stays in use.")
         else:
             ui.label("Not better on held-out text, so the base suggests: give more text.")
 
