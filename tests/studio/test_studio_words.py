@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import WAIT_MS, Studio
 from playwright.sync_api import Page, expect
+from test_studio_accessibility import AXE, FOUND
 from typed import drawn_text, language_base, misleading_text
 
 from edgelora.base.errors import EdgeloraError
@@ -102,6 +103,12 @@ def test_suggestions_before_and_after(
     page.get_by_role("button", name="Learn", exact=True).click()
     page.get_by_text("Better on held-out text").wait_for(timeout=2 * WAIT_MS)
     table.get_by_role("rowheader", name="after").wait_for(timeout=WAIT_MS)
+    page.evaluate(AXE.read_text())
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)
+        page.wait_for_function(f"document.body.classList.contains('body--{theme}')")
+        page.wait_for_timeout(200)
+        assert not page.evaluate(FOUND), theme
     mine = studio.folder / "words"
     assert sorted(path.name for path in mine.iterdir()) == ["mine.ela", "text.elm"]
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -111,6 +118,10 @@ def test_suggestions_before_and_after(
     page.get_by_label("Text to learn").fill(misleading_text(4096, 7))
     page.get_by_role("button", name="Learn", exact=True).click()
     page.get_by_text("what was learned before stays in use").wait_for(timeout=WAIT_MS)
+    page.get_by_label("Text to learn").fill("")
+    page.get_by_label("Text to learn").focus()
+    page.keyboard.insert_text("a word " * 200_000)
+    page.get_by_text("200000 / 200000").wait_for()
     page.get_by_role("button", name="Forget").click()
     page.wait_for_function("!document.body.innerText.includes('after\\t')")
     assert not (mine / "mine.ela").exists()

@@ -9,12 +9,12 @@ from nicegui import ui
 
 from edgelora.base.errors import EdgeloraError
 from edgelora.studio.project import Project
-from edgelora.studio.words import Learned, ProjectWords, Suggestion
+from edgelora.studio.words import MOST_TEXT, Learned, ProjectWords, Suggestion
 
 from . import widgets
 from .charts import table
 
-HEAD = ("", "rest of the word", "next characters")
+HEAD = ("learned", "rest of the word", "next characters")
 
 
 def page(project: Project) -> None:
@@ -50,6 +50,7 @@ def _text(words: ProjectWords) -> None:
         widgets.heading("Your text")
         widgets.follow(lambda: words.least_text, lambda: _wanted(words))
         text = ui.textarea(label="Text to learn").props("outlined autogrow input-style='max-height: 12rem'")
+        text.props(f"counter maxlength={MOST_TEXT}")  # the connection takes no larger message
         text.classes("whole")
 
         def draw() -> None:
@@ -66,7 +67,8 @@ def _text(words: ProjectWords) -> None:
 
 
 def _wanted(words: ProjectWords) -> None:
-    ui.label(f"At least {words.least_text:,} characters. Only what is learned is kept, not the text.").classes("quiet")
+    length = f"{words.least_text:,} to {MOST_TEXT:,} characters; the field takes no more."
+    ui.label(f"{length} Only what is learned is kept, not the text.").classes("quiet")
 
 
 def _state(words: ProjectWords) -> str | None:
