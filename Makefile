@@ -1,7 +1,8 @@
 # Targets: `make demo` (or `make demo BOARD=unix`), `make test`, `make test-studio` (a part of it), `make test-all`
 # (more random cases, coverage), `make lint`, `make pictures` (of the studio), `make docs` (.build/site), `make wheel`
-# (dist/edgelora-*.whl), `make ledger` (LEDGER.md), `make lock` (requirements.lock), `make tables` (constants of the
-# front ends, limits of the formats). Other output goes to .build and .venv.
+# (dist/edgelora-*.whl), `make site` (docs, packages for mip, firmware), `make ledger`
+# (LEDGER.md), `make lock` (requirements.lock), `make tables` (constants of the front ends, limits of the formats). Other
+# output goes to .build and .venv.
 BOARD ?= virtual-pico
 PYTHON ?= python3
 CC ?= cc
@@ -65,7 +66,7 @@ export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 # Python may keep its bytecode: tests start a thousand processes, and each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all setup sources twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores lint docs tables ledger clean
+.PHONY: all setup sources twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores lint docs site tables ledger clean
 all: setup twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin stubs
@@ -160,6 +161,11 @@ docs: $(STAMPS)/docs stubs
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict >$(BUILD)/docs.log 2>&1 \
 		|| { grep -v '^INFO' $(BUILD)/docs.log; exit 1; }
 
+# The docs, with what boards install: packages for mip and ViperIDE, and firmware (tools/release_site.py).
+IMAGES := rpi_pico rpi_pico2
+site: docs $(NATIVE_ARCHES:%=$(DIST)/%/package.json) $(IMAGES:%=$(BUILD)/rp2/%/firmware.uf2)
+	@$(VENV)/bin/python tools/release_site.py $(BUILD)/site $(IMAGES)
+
 tables:
 	@$(PYTHON) tools/signal_tables.py > $(BUILD)/tables.c
 	@mv $(BUILD)/tables.c $(MODULE)/core/signal/tables.c
@@ -178,7 +184,7 @@ lock:
 	@mv $(BUILD)/requirements.lock requirements-fleet.lock
 
 clean:
-	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/cmake $(BUILD)/wheel-env $(BUILD)/unix $(BUILD)/faults $(BUILD)/coverage $(BUILD)/mutants $(BUILD)/qemu $(BUILD)/rp2 $(BUILD)/cortex_m33 $(BUILD)/cortex_m55 $(BUILD)/xtensa $(BUILD)/esp32 $(BUILD)/natmod $(BUILD)/sanitized $(BUILD)/logs
+	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/cmake $(BUILD)/wheel-env $(BUILD)/unix $(BUILD)/faults $(BUILD)/coverage $(BUILD)/mutants $(BUILD)/qemu $(BUILD)/rp2 $(BUILD)/cortex_m33 $(BUILD)/cortex_m55 $(BUILD)/xtensa $(BUILD)/esp32 $(BUILD)/natmod $(BUILD)/sanitized $(BUILD)/site $(BUILD)/logs
 
 # Tools and sources
 

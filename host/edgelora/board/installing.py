@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,12 +98,16 @@ def choose_arch(hello: Hello, packages: Path | None = None) -> str:
             "flash firmware with EdgeLoRA in it, see `edgelora build`"
         )
     there = {p.parent.name for p in packages.glob("*/package.json")} if packages else set(NATIVE_ARCHES)
-    runs = THUMB[THUMB.index(name) :: -1] if name in THUMB else (name,)
-    for arch in runs:
-        if arch in there:
-            return arch
+    if arch := resolve(name, there):
+        return arch
     where = f"in {packages}" if packages else "of EdgeLoRA"
     raise InstallError(f"{hello.board} needs a module for {name}; there are {', '.join(sorted(there))} {where}")
+
+
+def resolve(name: str, there: Collection[str]) -> str | None:
+    """The architecture among `there` whose modules run on the architecture `name`, the closest; None without one."""
+    runs = THUMB[THUMB.index(name) :: -1] if name in THUMB else (name,)
+    return next((arch for arch in runs if arch in there), None)
 
 
 def read_package(folder: Path) -> tuple[str, dict[str, bytes]]:
