@@ -172,6 +172,7 @@ EDGELORA_WARM void edgelora_attend_weights(const edgelora_shape_t *g, edgelora_a
 
 EDGELORA_WARM void edgelora_attend_scale(
     const edgelora_shape_t *g, edgelora_attend_row_t *row, uint32_t sum) {
+    sum += !sum; // 0 only if the model was changed in memory
     row->shift = 16 - bit_length(sum);
     row->inverse = 0x80000000u / (sum << row->shift);
     row->mean = ((uint32_t)g->multiplier[1] * row->inverse) >> 15; // < 2^16
