@@ -21,7 +21,7 @@ C, PYTHON, HASHED = (".c", ".h", ".S"), (".py", ".pyi"), (".toml", ".mk", ".cmak
 # Files of users, of MicroPython, ESP-IDF and ESP-NN, or made by a build or a run.
 FOREIGN = {
     *("app.py", "boot.py", "main.py", "edgelora.toml", "config.toml", "idf.py", "mpy_ld.py", "edgelora.py", "all.c"),
-    *("pyproject.toml", "mpconfigvariant.h", "cycles.toml", "twin_sources.h", "modos.c"),
+    *("pyproject.toml", "mpconfigvariant.h", "cycles.toml", "twin_sources.h", "modos.c", "model.h"),
     "esp_nn_defs.h",
 }
 HISTORY = {"CHANGELOG.md"}  # describes earlier versions

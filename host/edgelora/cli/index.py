@@ -21,6 +21,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "quantize": Entry("models", "Quantizes a float network to an INT8 model (.elm)"),
         "import": Entry("models", "Converts a TensorFlow, Keras or language model to a .elm"),
         "plan": Entry("models", "Computes memory and time on a board, and chooses ranks"),
+        "export": Entry("models", "Writes a model and samples for programs in C"),
     },
     "adapters": {
         "personalize": Entry("learning", "Trains an adapter on a board, and writes a report"),

@@ -36,7 +36,16 @@ from . import console
 from .arguments import add_board, add_frames, show, size, whole
 from .command_line import Add
 from .console import emit
-from .recipe_arguments import DATA_HELP, add_recipe, data_part, data_parts, labels, recipe_of
+from .recipe_arguments import (
+    DATA_HELP,
+    add_plan,
+    add_recipe,
+    data_part,
+    data_parts,
+    labels,
+    planned_recipe,
+    recipe_of,
+)
 
 if TYPE_CHECKING:
     from edgelora.model.quantization.quantize import Quantized
@@ -114,6 +123,15 @@ def add_commands(add: Add) -> None:
     p.add_argument("--report", type=Path, help="write the choice as an HTML page")
     add_recipe(p)
     p.set_defaults(stopped="stopped; no plan was written")
+    p = add("export", cmd_export)
+    p.add_argument("model", type=Path, help="a .elm file")
+    p.add_argument("-o", "--output", type=Path, required=True, help="a header (.h), or a file of samples (.eld)")
+    p.add_argument("--data", help="samples to train on: " + DATA_HELP)
+    p.add_argument("--test", help="samples to test with (held out from --data)")
+    add_frames(p)
+    add_plan(p)
+    add_recipe(p)
+    p.set_defaults(stopped="stopped; nothing was written")
 
 
 def cmd_pretrain(args: argparse.Namespace) -> None:
@@ -355,6 +373,37 @@ def cmd_plan(args: argparse.Namespace) -> None:
     if args.output:
         save_plan(args.output, result, recipe)
         note(f"{args.output}: use it with personalize --plan or train-adapter --plan")
+
+
+def cmd_export(args: argparse.Namespace) -> None:
+    """Writes a model and samples for programs in C.
+
+    A header has the model, the settings and memory of its sessions and, with --data, samples as arrays; a .eld file has
+    the samples alone:
+
+        edgelora export base.elm --data user.npz -o model.h
+    """
+    from edgelora.learn.training.exporting import header_of, sample_file_of
+
+    kind = args.output.suffix
+    if kind not in (".h", ".eld"):
+        raise InputError(f"{args.output}: give the name of a header (.h) or of a file of samples (.eld)")
+    if kind == ".eld" and not args.data:
+        raise InputError("a .eld file has samples: give --data")
+    if args.frames and args.data:
+        raise InputError("the samples of --data have their frames: omit --frames")
+    base = load_base(args.model)
+    data = data_parts(args, args.test) if args.data else None
+    parts = {"train": base.samples(data.train), "test": base.samples(data.test)} if data else {}
+    if kind == ".h":
+        content = header_of(base, planned_recipe(args, base), parts, args.frames or 1).encode()
+    else:
+        content = sample_file_of(base, parts["train"])
+    write_atomic(args.output, content)
+    counts = {f"{name}_samples": len(part) for name, part in parts.items() if kind == ".h" or name == "train"}
+    told = "".join(f", {count} {name.replace('_', ' ')}" for name, count in counts.items())
+    summary = {"output": str(args.output), "bytes": len(content), **counts}
+    show(args, summary, f"{args.output}: {len(content)} bytes{told}")
 
 
 def _choice(args: argparse.Namespace, base: Base, board: BoardProfile, recipe: Recipe, samples: Samples) -> Choice:
