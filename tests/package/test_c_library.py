@@ -28,6 +28,7 @@ from edgelora.learn.training.recipe import Recipe
 sys.path.insert(0, str(ROOT / "tools"))
 
 import c_library  # noqa: E402
+import c_library_sizes  # noqa: E402
 
 PAGE = ROOT / "docs" / "guides" / "c-library.md"
 FILES = ("gestures.elm", "owner.eld")  # of examples/train
@@ -341,3 +342,13 @@ def test_zephyr_module(library: Path, tmp_path: Path) -> None:
     [train] = [command for command in full if command[-1].endswith("session/train.c")]
     run(*train, "-fsyntax-only")
     assert not commands()
+
+
+# ---- sizes
+
+
+@pytest.mark.parametrize("target", c_library_sizes.TARGETS, ids=lambda target: target.name.split()[0])
+def test_documented_sizes(target: c_library_sizes.Target) -> None:
+    assert c_library_sizes.row(target) in PAGE.read_text(), (
+        "`.venv/bin/python tools/c_library_sizes.py` prints the rows"
+    )
