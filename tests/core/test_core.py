@@ -26,7 +26,7 @@ from random_models import (
     ranks_of,
 )
 from random_ops import DrawnOp
-from random_transformers import language_model, random_transformer
+from random_transformers import Sizes, language_model, random_transformer
 from reference import FORWARD_KINDS
 
 from edgelora.core.formats.ela import Adapter, pack_adapter, unpack_adapter
@@ -159,6 +159,15 @@ def test_rounded_errors_of_averages_equal_reference() -> None:
         check_training(case_of(model, np.random.default_rng(seed), 3), seed)
         odd += model.tensors[0].shape[2] % 2
     assert odd > 10
+
+
+@pytest.mark.parametrize("head", [1, 7, 9])
+def test_rounded_errors_of_odd_heads_equal_reference(head: int) -> None:
+    """Heads whose rows begin at odd places, where errors are rounded the other way."""
+    for seed, (heads, shared) in enumerate([(1, 1), (3, 3), (6, 3), (9, 3), (2, 1), (4, 2)]):
+        model = random_transformer(seed, Sizes(7, 2, 13, heads, shared, head, 12))
+        model.rounds = True
+        check_training(case_of(model, np.random.default_rng(seed), 4), seed)
 
 
 def test_the_deepest_graph_trains_as_the_reference() -> None:

@@ -206,7 +206,7 @@ class _Transformer:
         for heads in (sizes.heads, sizes.shared, sizes.shared):
             scale = float(np.float32(np.exp(rng.uniform(-5, -2))))
             inputs.append(self.matrix(heads * sizes.head, source, (scale, 0)))
-        if rng.random() < 0.6:
+        if rng.random() < 0.6 and sizes.head % 2 == 0:
             turned = int(rng.integers(1, 3))
             inputs[:turned] = [self._rotated(source) for source in inputs[:turned]]
         op = self.op("attend", inputs[0], input2=inputs[1], input3=inputs[2], heads=(sizes.heads, sizes.shared))

@@ -206,19 +206,20 @@ EDGELORA_WARM void edgelora_attend_score_errors(const edgelora_attend_row_t *row
     }
 }
 
-// A part's channels in the rows of its errors.
+// A part's channels in the rows of its errors; a part with all channels takes all rows as one.
 typedef struct {
     int8_t *first;
-    uint32_t count, step; // values of a row, and from one row to the next
+    uint32_t count, step, rows; // values of a row, and from one row to the next
 } columns_of_part_t;
 
 static columns_of_part_t columns_of(const edgelora_attend_part_t *part, uint32_t k) {
     const edgelora_shape_t *g = part->g;
     uint32_t heads = g->op->kernel_h, keys = g->op->kernel_w,
-             each = g->in_c / heads * (k ? 1 : heads / keys); // channels of a head of keys
-    return (columns_of_part_t){
-        part->blocks[k].q + part->keys.from * each, (part->keys.to - part->keys.from) * each,
-        keys * each};
+             each = g->in_c / heads * (k ? 1 : heads / keys), // channels of a head of keys
+        count = (part->keys.to - part->keys.from) * each, step = keys * each;
+    bool all = count == step;
+    return (columns_of_part_t){part->blocks[k].q + part->keys.from * each,
+        all ? g->positions * count : count, step, all ? 1 : g->positions};
 }
 
 void edgelora_attend_open(edgelora_attend_part_t *part, const edgelora_shape_t *g,
@@ -235,8 +236,11 @@ void edgelora_attend_open(edgelora_attend_part_t *part, const edgelora_shape_t *
 
 void edgelora_attend_clear(const edgelora_attend_part_t *part) {
     for (uint32_t k = 0; k < 3; ++k) {
-        for (uint32_t i = 0; part->blocks[k].q && i < part->g->positions; ++i) {
-            columns_of_part_t of = columns_of(part, k);
+        if (!part->blocks[k].q) {
+            continue;
+        }
+        columns_of_part_t of = columns_of(part, k);
+        for (uint32_t i = 0; i < of.rows; ++i) {
             int8_t *row = of.first + i * of.step;
             for (uint32_t c = 0; c < of.count; ++c) {
                 row[c] = 0;
@@ -248,8 +252,11 @@ void edgelora_attend_clear(const edgelora_attend_part_t *part) {
 void edgelora_attend_lift(edgelora_attend_part_t *part, uint32_t k, int32_t shift) {
     edgelora_block_t *block = &part->blocks[k];
     int32_t more = shift - block->shift;
-    for (uint32_t i = 0; more && i < part->g->positions; ++i) {
-        columns_of_part_t of = columns_of(part, k);
+    if (!more) {
+        return;
+    }
+    columns_of_part_t of = columns_of(part, k);
+    for (uint32_t i = 0; i < of.rows; ++i) {
         edgelora_block_shift(of.first + i * of.step, of.count, more, block->shift, block->rounds);
     }
     block->shift = shift;
