@@ -1,8 +1,8 @@
 # Targets: `make demo` (or `make demo BOARD=unix`), `make test`, `make test-studio` (a part of it), `make test-all`
-# (more random cases, coverage), `make lint`, `make pictures` (of the studio), `make docs` (.build/site), `make wheel`
-# (dist/edgelora-*.whl), `make c-library` (dist/c, its zip), `make site` (docs, packages for mip, firmware),
-# `make ledger` (LEDGER.md), `make lock` (requirements.lock), `make tables` (constants of the front ends, limits of
-# the formats). Other output goes to .build and .venv.
+# (more random cases, coverage), `make lint`, `make pictures` (of the studio), `make docs` (.build/site), `make page` (a
+# part of it, .build/site/try), `make wheel` (dist/edgelora-*.whl), `make c-library` (dist/c, its zip), `make site`
+# (docs, packages for mip, firmware), `make ledger` (LEDGER.md), `make lock` (requirements.lock), `make tables`
+# (constants of the front ends, limits of the formats). Other output goes to .build and .venv.
 BOARD ?= virtual-pico
 PYTHON ?= python3
 CC ?= cc
@@ -67,7 +67,7 @@ export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 # Python may keep its bytecode: tests start a thousand processes, and each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all setup sources twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods sanitized wheel wheel-env c-library lock frameworks fleet prompts keras-models gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores actionlint lint docs site tables ledger clean
+.PHONY: all setup sources twin page firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods sanitized wheel wheel-env c-library lock frameworks fleet prompts keras-models gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores actionlint lint docs mkdocs site tables ledger clean
 all: setup twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin stubs
@@ -114,7 +114,7 @@ endif
 test-all: export EDGELORA_FULL := 1
 test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
 test-all: test faults
-test: all cores sanitized $(STAMPS)/packages-proofs prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser $(STAMPS)/axe actionlint frameworks keras-models fleet wheel-env
+test: all cores page sanitized $(STAMPS)/packages-proofs prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser $(STAMPS)/axe actionlint frameworks keras-models fleet wheel-env
 # Twice as many workers as cores, since they wait for boards and pages; with more BLAS threads they would compete.
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE)
 	@$(FRAMEWORKS)/bin/pytest tests/frameworks
@@ -162,9 +162,16 @@ lint: $(STAMPS)/venv $(STAMPS)/packages-lint
 	@$(VENV)/bin/codespell $$(git ls-files)
 	@$(VENV)/bin/mypy
 
-docs: $(STAMPS)/docs stubs
+docs: mkdocs
+	@$(MAKE) page
+
+mkdocs: $(STAMPS)/docs stubs
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict >$(BUILD)/docs.log 2>&1 \
 		|| { grep -v '^INFO' $(BUILD)/docs.log; exit 1; }
+
+# The page that learns, docs/try, with the core as WebAssembly: .build/site/try.
+page: $(BUILD)/page/core-simd.wasm $(BUILD)/page/core-plain.wasm
+	@$(PYTHON) tools/try_page.py $(BUILD)/page $(BUILD)/site/try
 
 # The docs, with what boards install: packages for mip and ViperIDE, and firmware (tools/release_site.py).
 IMAGES := rpi_pico rpi_pico2
@@ -319,6 +326,25 @@ $(BUILD)/twin/libedgelora.so: $(CORE) $(CORE_HEADERS) CMakeLists.txt host/native
 	    -DEDGELORA_ASSERTS=ON
 	@$(STEP) "host twin" cmake --build $(BUILD)/cmake -j$(JOBS)
 	@touch $@
+
+# The core for browsers, with vectors and without, and without ops that the page's bases lack. What is one native module
+# compiles as one source here, too: that is small and quick. Only the kernels with vectors are compiled for speed.
+PAGE_CORE := $(filter-out $(MODULE)/core/fleet/%,$(filter $(MODULE)/core/%,$(CORE)))
+PAGE_OTHERS := $(MODULE)/core/kernels/simd/simd.c $(filter $(MODULE)/core/signal/%,$(CORE))
+PAGE_FLAGS := -std=gnu99 --target=wasm32 -mbulk-memory -ffreestanding -Wall -Werror \
+    -DEDGELORA_RECURRENT=0 -DEDGELORA_ATTENTION=0 -I$(MODULE)/core -I$(MODULE)/crypto
+PAGE_LINK := -Oz -nostdlib -fuse-ld=lld -Wl,--no-entry -Wl,--strip-all -Wl,-z,stack-size=65536
+$(BUILD)/page/core.c: firmware/wasm/page.c Makefile $(CORE)
+	@mkdir -p $(@D)
+	@printf '#include "%s"\n' $(CURDIR)/$< $(filter-out $(MODULE)/core/kernels/simd/% $(MODULE)/core/signal/%,$(PAGE_CORE)) > $@
+$(BUILD)/page/core-simd.wasm: PAGE_VECTORS := -msimd128
+.SECONDARY: $(BUILD)/page/kernels-simd.o $(BUILD)/page/kernels-plain.o
+$(BUILD)/page/kernels-%.o: $(MODULE)/core/kernels/simd/wasm.c $(CORE_HEADERS) | $(STAMPS)/packages-wasm
+	@mkdir -p $(@D)
+	@$(STEP) "wasm kernels $*" clang-22 $(PAGE_FLAGS) $(PAGE_VECTORS) -O2 -c $< -o $@
+$(BUILD)/page/core-%.wasm: $(BUILD)/page/core.c $(BUILD)/page/kernels-%.o firmware/wasm/exports.txt $(CORE_HEADERS)
+	@$(STEP) "wasm $*" clang-22 $(PAGE_FLAGS) $(PAGE_VECTORS) $(PAGE_LINK) $$(sed 's/^/-Wl,--export=/' firmware/wasm/exports.txt) \
+	    $< $(PAGE_OTHERS) $(BUILD)/page/kernels-$*.o -o $@
 
 # The core under the sanitizers, for the C programs of tests (tests/support/sanitized.py). No frames are kept after return:
 # see SANITIZED in tools/cores.py.

@@ -35,7 +35,7 @@ def page_of(address: str) -> Path:
     """The file that an address of the site comes from."""
     path = address.removeprefix(SITE).partition("#")[0] or "index.html"
     name = path.removesuffix(".html")
-    if name == path:
+    if name == path or (ROOT / "docs" / path).exists():
         return ROOT / "docs" / path
     return (
         ROOT / f"{name}.md"

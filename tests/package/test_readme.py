@@ -336,7 +336,7 @@ def test_make_docs_fails_where_a_link_is_broken(tmp_path: Path) -> None:
     stamp.parent.mkdir(parents=True)
     stubs = tmp_path / "dist" / "stubs" / "edgelora" / "__init__.pyi"
     made = ["-o", stamp, "-o", stubs]
-    command = ["make", "-f", ROOT / "Makefile", "-C", tmp_path, f"VENV={ROOT / '.venv'}", *made, "docs"]
+    command = ["make", "-f", ROOT / "Makefile", "-C", tmp_path, f"VENV={ROOT / '.venv'}", *made, "mkdocs"]
     for text, works in (("# One\n\n[there](#one)\n", True), ("# One\n\n[nowhere](#two)\n", False)):
         page.write_text(text)
         done = subprocess.run(command, env=os.environ | {"MAKEFLAGS": ""}, capture_output=True, text=True, check=False)

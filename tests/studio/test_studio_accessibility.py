@@ -6,16 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from chromium import AXE, FAULTS
 from playwright.sync_api import Browser, Page, expect
 from studio_projects import BOARD, federated, project, reported
 
-from edgelora.base.resources import ROOT
 from edgelora.studio.samples import MOST_LABEL
 
-AXE = ROOT / ".build" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 VIEWS = ("Boards", "Live", "Collect", "Learn", "Act", "Wake word", "Words", "Adapters", "Fleet", "Reports")
-FOUND = """async () => (await axe.run()).violations
-    .map((one) => `${one.id}: ${one.help}: ${one.nodes.map((node) => node.target + " " + node.html).join(" ; ")}`)"""
 
 
 def test_no_view_has_a_fault(studios: Callable[..., Any], browser: Browser, tmp_path: Path) -> None:
@@ -38,12 +35,12 @@ def test_no_view_has_a_fault(studios: Callable[..., Any], browser: Browser, tmp_
             page.emulate_media(color_scheme=theme, reduced_motion="reduce")
             page.wait_for_function(f"document.body.classList.contains('body--{theme}')")
             page.wait_for_timeout(200)  # until charts have been resized
-            faults |= dict.fromkeys(f"{view}, {theme}, {width} px: {fault}" for fault in page.evaluate(FOUND))
+            faults |= dict.fromkeys(f"{view}, {theme}, {width} px: {fault}" for fault in page.evaluate(FAULTS))
             assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{view} is wider than its window"
     page.get_by_role("navigation", name="Views").get_by_role("link", name="Boards").click()
     page.get_by_role("button", name=f"Put a base on {BOARD}").click()
     page.get_by_role("dialog").wait_for()
-    faults |= dict.fromkeys(f"a dialog: {fault}" for fault in page.evaluate(FOUND))
+    faults |= dict.fromkeys(f"a dialog: {fault}" for fault in page.evaluate(FAULTS))
     context.close()
     assert not faults, "\n".join(faults)
 

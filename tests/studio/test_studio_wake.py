@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ARGUMENTS, CHROMIUM, WAIT_MS, Studio
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from chromium import hears, launched
+from conftest import WAIT_MS, Studio
+from playwright.sync_api import Browser, Locator, Page
 from recurrent_sketches import SvdfSketch
 from wake_words import MODELS
 
@@ -37,14 +38,8 @@ def _said(folder: Path, *texts: str, count: int = 1) -> list[Path]:
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Chromium whose microphone plays a recording in a loop."""
     (file,) = _said(tmp_path_factory.mktemp("microphone"), PHRASE.said)
-    fake = [
-        *("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"),
-        f"--use-file-for-fake-audio-capture={file}",
-    ]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *fake])
+    with launched(*hears(file)) as browser:
         yield browser
-        browser.close()
 
 
 def _part(page: Page, name: str) -> Locator:

@@ -1,0 +1,70 @@
+"""Makes the page "try it here" from docs/try: python tools/try_page.py BUILD OUT.
+
+BUILD has the core as WebAssembly. OUT gets the page's own files and, packed in modules, what it loads: by its
+Content-Security-Policy the page may import scripts of its site, but open no connection. Prints the sizes.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "try"
+BASES = ROOT / "host" / "edgelora" / "studio" / "bases"
+WORKER = "sw.js"
+
+
+def module(content: bytes) -> str:
+    """A JavaScript module with bytes, which `unpacked` of bytes.js reads."""
+    packed = base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
+    return f'export default "{packed}";\n'
+
+
+def packed(build: Path) -> dict[str, str]:
+    """Modules by file name."""
+    cores = {f"{name}.js": build / f"{name}.wasm" for name in ("core-simd", "core-plain")}
+    bases = {f"base-{path.stem}.js": path for path in BASES.glob("*.elm")}
+    return {name: module(path.read_bytes()) for name, path in sorted((cores | bases).items())}
+
+
+def at_once(name: str) -> bool:
+    """Whether every visitor loads this file: the core without vectors is for old processors."""
+    return name not in ("core-plain.js", WORKER)
+
+
+def service_worker(files: dict[str, bytes]) -> str:
+    """The service worker, with the files that it keeps; another version whenever a file changes."""
+    whole = hashlib.sha256(b"".join(name.encode() + files[name] for name in sorted(files))).hexdigest()
+    text = (PAGE / WORKER).read_text()
+    names = ["./", *sorted(filter(at_once, files))]
+    constants = {'VERSION = ""': f'VERSION = "edgelora-try-{whole[:16]}"', "FILES = []": f"FILES = {json.dumps(names)}"}
+    for old, new in constants.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    return text
+
+
+def make(build: Path, out: Path) -> None:
+    files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.name != WORKER}
+    files |= {name: text.encode() for name, text in packed(build).items()}
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for name, content in (files | {WORKER: service_worker(files).encode()}).items():
+        (out / name).write_bytes(content)
+        print(f"{name:16} {len(content):7}")
+    print(f"{'loaded':16} {loaded(out):7}")
+
+
+def loaded(out: Path) -> int:
+    """Bytes of what a visitor loads, before any compression by a server."""
+    return sum(path.stat().st_size for path in out.iterdir() if at_once(path.name))
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]), Path(sys.argv[2]))
