@@ -6,6 +6,7 @@ those included in the wheel.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -160,6 +161,19 @@ def test_its_programs_need_no_newer_system_than_its_name_says() -> None:
     assert len(needed) == 10 and not {
         name: max(each) for name, each in needed.items() if max(each, default=()) > allowed
     }
+
+
+def test_its_libraries_are_searched_nowhere_else() -> None:
+    """A path of the computer that compiled them would be one where another's user could put a library."""
+    [wheel] = (resources.ROOT / "dist").glob("edgelora-*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        names = [name for name in packed.namelist() if name.endswith((".so", "/unix/micropython"))]
+        files = {name: ELFFile(io.BytesIO(packed.read(name))) for name in names}
+    tags = {
+        name: {tag.entry.d_tag for tag in file.get_section_by_name(".dynamic").iter_tags()}
+        for name, file in files.items()
+    }
+    assert len(tags) == 10 and not [name for name, found in tags.items() if found & {"DT_RPATH", "DT_RUNPATH"}]
 
 
 def test_archives_hold_nothing_that_python_has_compiled() -> None:
