@@ -11,6 +11,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tarfile
 import urllib.request
 import zipfile
@@ -28,6 +29,7 @@ from processes import result
 from random_models import random_model
 from tflite_writer import write_tflite
 
+import edgelora
 from edgelora.base import resources
 from edgelora.board import build
 from edgelora.board.profiles import list_boards, load_board
@@ -161,6 +163,15 @@ def test_its_programs_need_no_newer_system_than_its_name_says() -> None:
     assert len(needed) == 10 and not {
         name: max(each) for name, each in needed.items() if max(each, default=()) > allowed
     }
+
+
+def test_auditwheel_finds_what_its_name_says() -> None:
+    """It also refuses shared libraries that a system may lack."""
+    [wheel] = (resources.ROOT / "dist").glob("edgelora-*.whl")
+    command = [sys.executable, "-m", "auditwheel", "show", "--json", wheel]
+    shown = json.loads(subprocess.run(command, capture_output=True, timeout=120, check=True).stdout)
+    assert wheel.name == f"edgelora-{edgelora.__version__}-py3-none-{shown['overall_tag']}.whl"
+    assert not shown["external_libs"] and not shown["unsupported_isa"]
 
 
 def test_its_libraries_are_searched_nowhere_else() -> None:
