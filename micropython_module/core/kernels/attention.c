@@ -218,8 +218,9 @@ static columns_of_part_t columns_of(const edgelora_attend_part_t *part, uint32_t
              each = g->in_c / heads * (k ? 1 : heads / keys), // channels of a head of keys
         count = (part->keys.to - part->keys.from) * each, step = keys * each;
     bool all = count == step;
-    return (columns_of_part_t){part->blocks[k].q + part->keys.from * each,
-        all ? g->positions * count : count, step, all ? 1 : g->positions};
+    return (columns_of_part_t){
+        part->blocks[k].q + part->keys.from * each, all ? g->positions * count : count, step,
+        all ? 1 : g->positions};
 }
 
 void edgelora_attend_open(edgelora_attend_part_t *part, const edgelora_shape_t *g,
