@@ -11,13 +11,18 @@ import gzip
 import hashlib
 import json
 import shutil
+import struct
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "try"
 BASES = ROOT / "host" / "edgelora" / "studio" / "bases"
+AGENT = ROOT / "micropython_module" / "python" / "edgelora" / "agent.py"
+PACKAGES = ROOT / "dist"
 WORKER = "sw.js"
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
 def module(content: bytes) -> str:
@@ -30,12 +35,28 @@ def packed(build: Path) -> dict[str, str]:
     """Modules by file name."""
     cores = {f"{name}.js": build / f"{name}.wasm" for name in ("core-simd", "core-plain")}
     bases = {f"base-{path.stem}.js": path for path in BASES.glob("*.elm")}
-    return {name: module(path.read_bytes()) for name, path in sorted((cores | bases).items())}
+    files = cores | bases | {"agent.js": AGENT}
+    packages = {f"board-{path.parent.name}.js": package(path.parent) for path in PACKAGES.glob("*/package.json")}
+    modules = {name: path.read_bytes() for name, path in files.items()} | packages
+    return {name: module(modules[name]) for name in sorted(modules)}
+
+
+def package(folder: Path) -> bytes:
+    """The native package of an architecture: the size of a head (u32), the head, as JSON, and its files' bytes.
+
+    The head has the version, and the files' paths on a board and sizes.
+    """
+    told = json.loads((folder / "package.json").read_text())
+    contents = {f"/lib/{name}": (folder / url).read_bytes() for name, url in told["urls"]}
+    files = [[path, len(content)] for path, content in contents.items()]
+    head = json.dumps({"version": told["version"], "files": files}).encode()
+    return b"".join([struct.pack("<I", len(head)), head, *contents.values()])
 
 
 def at_once(name: str) -> bool:
-    """Whether every visitor loads this file: the core without vectors is for old processors."""
-    return name not in ("core-plain.js", WORKER)
+    """Whether every visitor loads this file. The core without vectors is for old processors; what is for boards is
+    loaded when one is connected."""
+    return name not in ("core-plain.js", "agent.js", WORKER) and not name.startswith("board-")
 
 
 def service_worker(files: dict[str, bytes]) -> str:
@@ -52,6 +73,7 @@ def service_worker(files: dict[str, bytes]) -> str:
 
 def make(build: Path, out: Path) -> None:
     files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.name != WORKER}
+    files["index.html"] = files["index.html"].replace(b"VERSION", VERSION.encode())  # of firmware in the site
     files |= {name: text.encode() for name, text in packed(build).items()}
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)

@@ -4,6 +4,7 @@ import { save } from "./bytes.js";
 import { Base } from "./base.js";
 import { Chart } from "./chart.js";
 import { Core, INFER, Session } from "./core.js";
+import { put, showActs, toCompare } from "./putting.js";
 import { Samples } from "./samples.js";
 import { microphone, motion } from "./sensors.js";
 import { Pipeline } from "./signal.js";
@@ -21,6 +22,7 @@ let close = null; // closes the sensor
 let recorder = null; // of the class that is being recorded, with its `name`
 let pipeline = null; // from the sensor that is open
 let worker = null; // that learns
+let putting = false; // on a board
 
 const core = await Core.load();
 at("core").textContent = `Core: ${core.vectors ? "WebAssembly with simd128" : "WebAssembly"}`;
@@ -31,8 +33,11 @@ async function trying(work) {
   try {
     await work();
   } catch (error) {
-    const denied = error.name === "NotAllowedError";
-    at("trouble").textContent = denied ? "The browser did not permit that. Allow it for this page, then try again." : error.message;
+    const words = {
+      NotAllowedError: "The browser did not permit that. Allow it for this page, then try again.",
+      NotFoundError: "No device was chosen.",
+    };
+    at("trouble").textContent = words[error.name] ?? error.message;
   }
 }
 
@@ -94,6 +99,7 @@ function answer(x) {
 function setAdapter(made) {
   adapter = made;
   session.use(made?.bytes ?? null);
+  showActs(base, made ? made.classes.map(({ label }) => label) : []);
   show();
 }
 
@@ -155,6 +161,7 @@ function show() {
   const ready = samples && samples.numbered().length > 1;
   at("learn").disabled = !ready || worker !== null;
   at("undo").disabled = !samples?.taken.length;
+  at("put").disabled = !adapter || putting || !("serial" in navigator);
   at("save-elm").disabled = !base;
   at("save-ela").disabled = !adapter;
   at("save-eld").disabled = !samples?.taken.length;
@@ -240,6 +247,17 @@ at("undo").onclick = () => {
 };
 at("learn").onclick = () => trying(learn);
 at("cancel").onclick = () => ended("Cancelled. Nothing has changed.");
+at("put").onclick = async () => {
+  const xs = toCompare(samples.taken.map(({ x }) => x));
+  const classes = xs.map((x) => session.infer(x));
+  const learned = { base, adapter: adapter.bytes, labels: labels(), xs, classes };
+  putting = true;
+  show();
+  await trying(() => put(learned));
+  putting = false;
+  show();
+};
+at("no-serial").hidden = "serial" in navigator;
 at("save-elm").onclick = () => save(`${base.name}.elm`, base.elm);
 at("save-ela").onclick = () => save(`${base.name}.ela`, adapter.bytes);
 at("save-eld").onclick = () => save(`${base.name}.eld`, samples.file());

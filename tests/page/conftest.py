@@ -14,6 +14,7 @@ from page_site import Site, served
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from edgelora.base.resources import ROOT
+from edgelora.board.build import DIST, NATIVE_ARCHES
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -33,6 +34,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     for name in ("core-simd.wasm", "core-plain.wasm"):
         if not (BUILD / name).exists() or (BUILD / name).stat().st_mtime < newest:
             pytest.fail(f"{BUILD / name} is not up to date: make page")
+    if missing := [arch for arch in NATIVE_ARCHES if not (DIST / arch / "package.json").exists()]:
+        pytest.fail(f"no packages for {', '.join(missing)}: make page")
     folder = tmp_path_factory.mktemp("page") / "try"
     try_page.make(BUILD, folder)
     with served(folder) as site:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from chromium import AXE, FAULTS
 from numpy.typing import NDArray
-from page_motion import MOVEMENTS, Phone
+from page_motion import MOVEMENTS, TAKEN, Phone, begun, taught
 from page_site import Site
 from playwright.sync_api import BrowserContext, Page, expect
 
@@ -29,7 +29,6 @@ sys.path.insert(0, str(ROOT / "tools"))
 import try_page  # noqa: E402
 
 BASES = ROOT / "host" / "edgelora" / "studio" / "bases"
-TAKEN = 12  # samples of each class
 MOST_BYTES = 300_000
 # Learns in the page's own modules: samples by base, with vectors or without.
 LEARN = """async ({ name, xs, labels, classes, seed, vectors }) => {
@@ -84,26 +83,6 @@ REFUSED = """async () => {
   });
   return refused;
 }"""
-
-
-def begun(page: Page, phone: Phone) -> None:
-    """Chooses the motion sensor, which moves."""
-    button = page.get_by_role("button", name="Motion sensor")
-    button.click()
-    while button.get_attribute("aria-pressed") == "false":  # phones tell of their motion all the time
-        phone.move("rest", 0.1)
-        assert not page.get_by_role("alert").inner_text()
-
-
-def taught(page: Page, phone: Phone, count: int = TAKEN) -> None:
-    """Records samples of each movement."""
-    for movement in MOVEMENTS:
-        page.get_by_label("New class").fill(movement)
-        page.get_by_role("button", name="Add").click()
-        phone.move(movement, 3)
-        page.get_by_role("button", name=f"Record {movement}").click()
-        phone.move(movement, count)
-        page.get_by_role("button", name=f"Stop recording {movement}").click()
 
 
 def saved(page: Page, what: str, to: Path) -> bytes:

@@ -8,6 +8,7 @@ from playwright.sync_api import Page
 
 RATE = 60  # events a second
 MOVEMENTS = ("rest", "shake", "circle")
+TAKEN = 12  # samples of each
 # Events as a phone sends them, but at once: their time stamps are those of the recording.
 PLAY = """({ values, start, rate }) => {
   values.forEach(([x, y, z, beta, gamma, alpha], i) => {
@@ -49,3 +50,23 @@ class Phone:
         values = moved(movement, seconds, self._rng)
         self._page.evaluate(PLAY, {"values": values.tolist(), "start": self._time, "rate": RATE})
         self._time += seconds
+
+
+def begun(page: Page, phone: Phone) -> None:
+    """Chooses the motion sensor, which moves."""
+    button = page.get_by_role("button", name="Motion sensor")
+    button.click()
+    while button.get_attribute("aria-pressed") == "false":  # phones tell of their motion all the time
+        phone.move("rest", 0.1)
+        assert not page.get_by_role("alert").inner_text()
+
+
+def taught(page: Page, phone: Phone, count: int = TAKEN) -> None:
+    """Records samples of each movement."""
+    for movement in MOVEMENTS:
+        page.get_by_label("New class").fill(movement)
+        page.get_by_role("button", name="Add").click()
+        phone.move(movement, 3)
+        page.get_by_role("button", name=f"Record {movement}").click()
+        phone.move(movement, count)
+        page.get_by_role("button", name=f"Stop recording {movement}").click()
