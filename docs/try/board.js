@@ -49,9 +49,13 @@ export class Board {
     this._payload = 256; // most bytes of a request, until the board tells
   }
 
-  /** Starts the agent, and says HELLO. `hello` is what the board answers. */
+  /** Restarts MicroPython without main.py, which may fill the memory, then starts the agent.
+   *
+   * `hello` is what the board says of itself.
+   */
   async start() {
     await this._repl.enter();
+    await this._repl.softReset();
     if ((await this._repl.run(PROBE)).trim() === "False") {
       const { default: packed } = await import("./agent.js");
       await this._repl.run(new TextDecoder().decode(await unpacked(packed)));
@@ -69,12 +73,9 @@ export class Board {
     await this._exchange(OPS.QUIT, new Uint8Array(), 0);
   }
 
-  /** Restarts MicroPython without main.py, so that it imports new modules, and the agent. */
+  /** Starts again, so that the board imports new modules. */
   async reload() {
     await this._quit();
-    await this._repl.enter();
-    await this._repl.softReset();
-    await this._repl.leave();
     await this.start();
   }
 

@@ -216,10 +216,18 @@ class Cable:
         return base64.b64encode(self.line.read(4096, 0.02)).decode()
 
 
+def wait_until_lit(page: Page, pico: SimHandle) -> None:
+    """Waits until the board's program, which runs since a restart, turns the LED on."""
+    end = time.monotonic() + MOST_SECONDS
+    while not driven_pins(Path(pico.state_dir)).get(LED_PIN):
+        assert time.monotonic() < end
+        page.wait_for_timeout(100)
+
+
 def test_a_pico_acts_on_what_the_page_learned(
     opened: Callable[[], Page], context: BrowserContext, pico: SimHandle, tmp_path: Path
 ) -> None:
-    """Also after someone has unplugged it meanwhile, of which the page tells."""
+    """Also after someone has unplugged it meanwhile, of which the page tells; and again, while its program runs."""
     cable = Cable(context, pico.port)
     page = opened()
     phone = Phone(page)
@@ -248,10 +256,12 @@ def test_a_pico_acts_on_what_the_page_learned(
     expect(state).to_contain_text("Done.", timeout=1000 * MOST_SECONDS)
     print(f"{time.monotonic() - begin:.0f} s to install the rest, and put: {state.inner_text()}")
     assert not alert.inner_text()
-    end = time.monotonic() + MOST_SECONDS
-    while not driven_pins(Path(pico.state_dir)).get(LED_PIN):  # main.py runs since the restart
-        assert time.monotonic() < end
-        page.wait_for_timeout(100)
+    wait_until_lit(page, pico)
+    put.click()
+    expect(state).to_contain_text("Connecting")
+    expect(state).to_contain_text("one.", timeout=1000 * MOST_SECONDS)
+    assert (state.inner_text()[:5], alert.inner_text()) == ("Done.", "")
+    wait_until_lit(page, pico)
     cable.line.close()
     with Link.connect(pico.port) as link:
         assert link.store_list().active == "mine"
