@@ -19,9 +19,9 @@ def package(mpy: int = sys.implementation._mpy) -> str:
     form = f"{mpy & 255}.{mpy >> 8 & 3}"
     if form not in FORMATS:
         raise ValueError(f"MicroPython has native modules of format {form}, there are packages for {list(FORMATS)}")
-    number = mpy >> 10 & 15
+    number = mpy >> 10 & 0x2F  # bit 14 and those from 16 are flags of the core, which the packages don't need
     if not 0 < number <= len(ARCHES):
-        raise ValueError(f"MicroPython loads no native modules here (sys.implementation._mpy is {mpy})")
+        raise ValueError(f"no native modules load here, or an unknown kind (sys.implementation._mpy is {mpy})")
     name = ARCHES[number - 1]
     runs = list(reversed(THUMB[: THUMB.index(name) + 1])) if name in THUMB else [name]
     for arch in runs:

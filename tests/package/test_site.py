@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import fresh
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from served import Served, served
@@ -20,6 +22,7 @@ from edgelora.base.resources import ROOT
 from edgelora.board import installing
 from edgelora.board.build import DIST, NATIVE_ARCHES
 from edgelora.board.probe import NATIVE_ARCHES as NUMBERED
+from edgelora.board.probe import native_arch
 from edgelora.core.formats.elu import public_bytes
 from edgelora.learn.updates.keys import load_key, new_key
 
@@ -66,18 +69,41 @@ def test_every_package_is_there_under_its_format(site: tuple[Path, Served]) -> N
 
 
 def test_the_bootstrap_chooses_as_the_host_does(site: tuple[Path, Served]) -> None:
-    """For each architecture of MicroPython, and with the flags that newer firmware adds to it."""
+    """For each architecture of MicroPython, with any flags of newer firmware: bit 14, and from 16 on."""
     chosen = bootstrap(site[0])
     assert [None, *chosen.ARCHES] == list(NUMBERED) and tuple(chosen.THUMB) == installing.THUMB
+    random = np.random.default_rng(fresh.SEED)
+    drawn = [0, 1, 2, 3, *(int(flags) for flags in random.integers(0, 1 << 14, 20))]
     for number, name in enumerate(NUMBERED):
         there = name and installing.resolve(name, NATIVE_ARCHES)
-        for flags in (0, 1, 3):
-            mpy = 6 | 3 << 8 | number << 10 | flags << 16
+        for mpy in (6 | 3 << 8 | number << 10 | bit << 14 | flags << 16 for flags in drawn for bit in (0, 1)):
+            assert native_arch(mpy) == name
             if there:
                 assert chosen.package(mpy) == f"{FORMAT}/{there}"
             else:
                 with pytest.raises(ValueError, match=f"no package for {name}" if name else "no native modules"):
                     chosen.package(mpy)
+
+
+@pytest.mark.parametrize("number", [*range(len(NUMBERED), 16), *range(32, 48)])
+def test_an_architecture_of_later_firmware_is_refused(site: tuple[Path, Served], number: int) -> None:
+    """Bit 15 is part of the number, so that 36 is not taken for 4, armv6m."""
+    for flags in (0, 1, 1 << 13):
+        mpy = 6 | 3 << 8 | number << 10 | flags << 16
+        assert native_arch(mpy) is None
+        with pytest.raises(ValueError, match=rf"an unknown kind \(.* {mpy}\)"):
+            bootstrap(site[0]).package(mpy)
+
+
+@pytest.mark.parametrize("arch", NATIVE_ARCHES)
+def test_packages_need_no_extension_of_the_core(arch: str) -> None:
+    """Bit 6 of a module's third byte would say that it needs some, and firmware without them would refuse it."""
+    modules = sorted((DIST / arch).rglob("*.mpy"))
+    native = [path for path in modules if path.read_bytes()[2] >> 2]
+    assert len(native) == 3
+    for path in native:
+        features = path.read_bytes()[2]
+        assert not features & 0x40 and NUMBERED[features >> 2] == arch and features & 3 == 3
 
 
 @pytest.mark.parametrize("mpy", [5 | 3 << 8 | 4 << 10, 6 | 2 << 8 | 4 << 10, 7 | 0 << 8 | 4 << 10])

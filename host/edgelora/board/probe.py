@@ -150,8 +150,12 @@ def may_open(port: str) -> bool | None:
 
 
 def native_arch(mpy: int) -> str | None:
-    """The architecture of native modules that firmware loads, from `sys.implementation._mpy`."""
-    number = mpy >> 10 & 15
+    """The architecture of native modules that firmware loads, from `sys.implementation._mpy`; None if unknown.
+
+    Bits 10 to 13 and 15 are its number. Bit 14, and those from 16 on, are flags of newer firmware: extensions that the
+    core has, such as RV32's Zba, which modules of EdgeLoRA don't need.
+    """
+    number = mpy >> 10 & 0x2F
     return NATIVE_ARCHES[number] if number < len(NATIVE_ARCHES) else None
 
 
