@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,12 @@ from edgelora.base.resources import ROOT
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 READ = {"read"}
 # What a job may write, besides reading.
-WRITES: dict[tuple[str, str], set[str]] = {}
+WRITES = {
+    ("release", "pypi"): {"id-token"},
+    ("release", "github"): {"contents", "id-token", "attestations"},
+    ("release", "site"): {"pages", "id-token"},
+    ("docs", "deploy"): {"pages", "id-token"},
+}
 
 
 def load(path: Path) -> dict[Any, Any]:
@@ -27,7 +33,7 @@ def steps(workflow: dict[Any, Any]) -> list[dict[str, Any]]:
 
 
 def test_the_workflows_are_these() -> None:
-    assert [path.stem for path in WORKFLOWS] == ["ci"]
+    assert [path.stem for path in WORKFLOWS] == ["ci", "docs", "release"]
 
 
 def actionlint(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -78,6 +84,23 @@ def test_scripts_take_values_from_the_environment(path: Path) -> None:
     assert not [step["run"] for step in steps(load(path)) if "${{" in step.get("run", "")]
 
 
+def test_only_the_job_that_signs_sees_the_key() -> None:
+    secret = "secrets.EDGELORA_RELEASE_KEY"
+    [release] = [load(path) for path in WORKFLOWS if path.stem == "release"]
+    assert [name for name, job in release["jobs"].items() if secret in str(job)] == ["sign"]
+    assert release["jobs"]["sign"]["environment"] == "release"
+    assert not [path.stem for path in WORKFLOWS if "secrets." in path.read_text() and path.stem != "release"]
+
+
 def test_ci_runs_what_developers_run() -> None:
     [ci] = [load(path) for path in WORKFLOWS if path.stem == "ci"]
     assert [step["run"] for step in steps(ci) if "uses" not in step][-1] == ".ci/run"
+
+
+def test_wheels_are_made_for_every_system() -> None:
+    [release] = [load(path) for path in WORKFLOWS if path.stem == "release"]
+    runners = release["jobs"]["wheels"]["strategy"]["matrix"]["runner"]
+    assert {re.match(r"[a-z]+", one)[0] for one in runners} == {"ubuntu", "macos", "windows"}  # type: ignore[index]
+    assert "ubuntu-24.04-arm" in runners
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]
+    assert settings["build"] == "cp311-*" and settings["linux"]["manylinux-x86_64-image"] == "manylinux_2_34"
