@@ -86,6 +86,12 @@ export class Board {
     await this._repl.restart();
   }
 
+  /** Ends the agent and lets MicroPython restart, which runs main.py. Does not wait for that. */
+  async release() {
+    await this._quit();
+    await this._repl.reboot();
+  }
+
   close() {
     return this._line.close();
   }

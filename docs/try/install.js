@@ -33,7 +33,8 @@ async function packageOf(arch) {
   return { version, files: files.map(([path, size]) => [path, bytes.subarray(at, (at += size))]) };
 }
 
-async function install(board, tell) {
+/** Installs EdgeLoRA, where the board's firmware does not have it. tell: as for `putOn`. */
+export async function install(board, tell) {
   const { hello } = board;
   if (hello.builtin) return;
   const arch = packageFor(hello.mpy);

@@ -17,6 +17,8 @@ export const OPS = {
   MODEL: 0x20,
   EVAL: 0x24,
   STORE: 0x30,
+  SENSE_OPEN: 0x32,
+  SENSE_DATA: 0x33,
 };
 export const STATUS = { OK: 0, WORKING: 1, NAK: 2, ERROR: 3, NO_SESSION: 4 };
 export const LINK_VERSION = 2;

@@ -8,8 +8,13 @@ import { put, showActs, toCompare } from "./putting.js";
 import { Samples } from "./samples.js";
 import { microphone, motion } from "./sensors.js";
 import { Pipeline } from "./signal.js";
+import { boardMotion } from "./wired.js";
 
-const SENSORS = { sound: microphone, motion };
+const SENSORS = {
+  sound: { base: "sound", open: microphone },
+  motion: { base: "motion", open: motion },
+  board: { base: "motion", open: boardSensor },
+};
 const SEED = 0;
 const NAMES = { base: "the base alone", rows: "with your classes", layers: "with trained layers, too" };
 const at = (id) => document.getElementById(id);
@@ -18,7 +23,10 @@ let base = null;
 let session = null; // infers, with `adapter`
 let samples = null;
 let adapter = null; // bytes; null: the base alone
+let opening = false; // a sensor
 let close = null; // closes the sensor
+let closed = null; // a promise: the sensor before is closed
+let port = null; // of the board whose sensor was chosen last
 let recorder = null; // of the class that is being recorded, with its `name`
 let pipeline = null; // from the sensor that is open
 let worker = null; // that learns
@@ -41,20 +49,44 @@ async function trying(work) {
   }
 }
 
+/** The motion sensor of a board that the page's user chooses. */
+async function boardSensor(signal, onCounts) {
+  port = await navigator.serial.requestPort();
+  const tell = (text, share) => (at("about").textContent = `${text} … ${Math.round(100 * share)} %`);
+  return boardMotion(port, signal, onCounts, tell, (error) =>
+    trying(() => {
+      stop();
+      throw error;
+    }),
+  );
+}
+
 async function choose(name) {
+  if (opening || putting) return;
+  opening = true;
+  try {
+    await open(name);
+  } finally {
+    opening = false;
+    if (base) at("about").textContent = `The base knows ${base.about}.`;
+  }
+}
+
+async function open(name) {
   stop();
-  if (base?.name !== name) {
-    base = await Base.named(name);
+  await closed;
+  const sensor = SENSORS[name];
+  if (base?.name !== sensor.base) {
+    base = await Base.named(sensor.base);
     session = new Session(core, base, INFER);
     samples = new Samples(base);
     setAdapter(null);
     at("verdict").textContent = "";
     at("scores").hidden = true;
   }
-  at("about").textContent = `The base knows ${base.about}.`;
   const fed = new Pipeline(core, base);
   const chart = new Chart(at("signal"), base);
-  const opened = await SENSORS[name](base.signal, (counts) => {
+  const opened = await sensor.open(base.signal, (counts) => {
     chart.feed(counts);
     fed.feed(counts, (x) => {
       answer(x);
@@ -62,8 +94,8 @@ async function choose(name) {
     });
   });
   close = () => {
-    opened();
     record(null);
+    return opened();
   };
   pipeline = fed;
   at(name).setAttribute("aria-pressed", "true");
@@ -72,7 +104,7 @@ async function choose(name) {
 }
 
 function stop() {
-  close?.();
+  closed = close?.();
   close = null;
   at("answer").textContent = "–";
   at("chance").textContent = "";
@@ -247,16 +279,25 @@ at("undo").onclick = () => {
 };
 at("learn").onclick = () => trying(learn);
 at("cancel").onclick = () => ended("Cancelled. Nothing has changed.");
+/** The port of the board whose sensor is in use, which ends; else one that the page's user chooses. */
+async function portToPutOn() {
+  if (at("board").getAttribute("aria-pressed") === "false") return navigator.serial.requestPort();
+  stop();
+  await closed;
+  return port;
+}
+
 at("put").onclick = async () => {
   const xs = toCompare(samples.taken.map(({ x }) => x));
   const classes = xs.map((x) => session.infer(x));
   const learned = { base, adapter: adapter.bytes, labels: labels(), xs, classes };
   putting = true;
   show();
-  await trying(() => put(learned));
+  await trying(() => put(learned, portToPutOn));
   putting = false;
   show();
 };
+at("board").hidden = at("wired").hidden = !("serial" in navigator);
 at("no-serial").hidden = "serial" in navigator;
 at("save-elm").onclick = () => save(`${base.name}.elm`, base.elm);
 at("save-ela").onclick = () => save(`${base.name}.ela`, adapter.bytes);

@@ -50,11 +50,11 @@ export function toCompare(xs) {
   return xs.filter((_, i) => i % every === 0);
 }
 
-/** Puts what was learned on a board that the page's user chooses. learned: as for `putOn`. */
-export async function put(learned) {
+/** Puts what was learned on the board behind the port that `portOf` gives. learned: as for `putOn`. */
+export async function put(learned, portOf) {
   const acts = chosen();
   if (!acts.length) throw new Error("Choose an action for a class first.");
-  const port = await navigator.serial.requestPort();
+  const port = await portOf();
   at("put-share").hidden = false;
   at("put-state").textContent = "";
   try {

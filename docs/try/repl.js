@@ -7,7 +7,7 @@ const QUIET = 100; // ms of silence after an interrupt
 const PROMPT = 5_000; // ms until a prompt
 const CODE = 120_000; // ms for code to print something, or to end
 const RAW = "raw REPL; CTRL-B to exit\r\n>";
-const STARTED = 8_000; // ms in which a program that can't start says so
+const STARTED = 6_000; // ms in which a program that can't start says so
 const LOST = "The board was disconnected. Connect it, then press the button again.";
 
 function lost() {
@@ -174,12 +174,17 @@ export class RawRepl {
     await this._expect(RAW);
   }
 
+  /** At the friendly prompt: restarts MicroPython with main.py. */
+  reboot() {
+    return this._line.write(bytesOf("\r\x04"));
+  }
+
   /** At the raw prompt: restarts MicroPython with main.py. An error says why that ended at once. */
-  async restart() {
+  async restart(ms = STARTED) {
     await this.leave();
     await this._line.write(bytesOf("\x04"));
     await this._expect("soft reboot");
-    const ended = await this._until(">>> ", STARTED);
+    const ended = await this._until(">>> ", ms);
     if (ended === null) return;
     const [error] = ended.split("\r\n").filter((line) => /^\w+Error\b/.test(line)).slice(-1);
     throw new Error(`All is on the board, but its program ended: ${error ?? "no error was told"}. ` +

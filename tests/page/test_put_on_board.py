@@ -10,7 +10,7 @@ from pathlib import Path
 import fresh
 import numpy as np
 import pytest
-from page_motion import MOVEMENTS, Phone, begun, moved, taught
+from page_motion import MOVEMENTS, TAKEN, Phone, begun, moved, taught
 from playwright.sync_api import BrowserContext, Page, expect
 
 from edgelora import __version__
@@ -65,7 +65,7 @@ RESTART = """async (said) => {
     write: async () => {},
     read: async (ms) => waiting.shift() ?? new Promise((done) => setTimeout(done, ms, new Uint8Array())),
   };
-  return new RawRepl(line).restart().then(() => "", (error) => error.message);
+  return new RawRepl(line).restart(500).then(() => "", (error) => error.message);
 }"""
 # A port whose bytes the test carries. It is unplugged when the test raises an error.
 SERIAL = """
@@ -87,7 +87,12 @@ const port = {
   },
   async close() {},
 };
-Object.defineProperty(navigator, "serial", { value: { requestPort: async () => port } });
+window.asked = 0;
+const requestPort = async () => {
+  window.asked++;
+  return port;
+};
+Object.defineProperty(navigator, "serial", { value: { requestPort } });
 """
 
 
@@ -227,7 +232,7 @@ def wait_until_lit(page: Page, pico: SimHandle) -> None:
 def test_a_pico_acts_on_what_the_page_learned(
     opened: Callable[[], Page], context: BrowserContext, pico: SimHandle, tmp_path: Path
 ) -> None:
-    """Also after someone has unplugged it meanwhile, of which the page tells; and again, while its program runs."""
+    """Its sensor is the page's, too. Someone unplugs it meanwhile, of which the page tells, and puts it there twice."""
     cable = Cable(context, pico.port)
     page = opened()
     phone = Phone(page)
@@ -242,10 +247,21 @@ def test_a_pico_acts_on_what_the_page_learned(
     put = page.get_by_role("button", name="Put it on my board")
     state, alert = page.locator("#put-state"), page.locator("#trouble")
 
-    cable.left = 60_000
+    sensor = page.get_by_role("button", name="Motion sensor of my board")
+    begin = time.monotonic()
+    sensor.click()
+    expect(sensor).to_have_attribute("aria-pressed", "true", timeout=1000 * MOST_SECONDS)
+    expect(page.locator("#answer")).to_have_text("shake")
+    print(f"{time.monotonic() - begin:.0f} s to install, and feel the board's sensor")
+    page.get_by_role("button", name="Record shake").click()
+    expect(page.get_by_role("listitem").filter(has_text="shake").first).to_contain_text(str(TAKEN + 2))
+    page.get_by_role("button", name="Stop recording shake").click()
+
+    cable.left = 5_000
     put.click()
     expect(alert).to_contain_text("The board was disconnected.", timeout=1000 * MOST_SECONDS)
     expect(state).to_have_text("Not done.")
+    assert page.evaluate("window.asked") == 1  # the sensor's board, without asking again
     with Link.connect(pico.port) as link:
         assert link.get(MAIN_PATH) == OWN
         assert link.size("/motion.elm") is None
@@ -254,7 +270,7 @@ def test_a_pico_acts_on_what_the_page_learned(
     begin = time.monotonic()
     put.click()
     expect(state).to_contain_text("Done.", timeout=1000 * MOST_SECONDS)
-    print(f"{time.monotonic() - begin:.0f} s to install the rest, and put: {state.inner_text()}")
+    print(f"{time.monotonic() - begin:.0f} s to put: {state.inner_text()}")
     assert not alert.inner_text()
     wait_until_lit(page, pico)
     put.click()

@@ -54,7 +54,7 @@ class Phone:
 
 def begun(page: Page, phone: Phone) -> None:
     """Chooses the motion sensor, which moves."""
-    button = page.get_by_role("button", name="Motion sensor")
+    button = page.get_by_role("button", name="Motion sensor", exact=True)
     button.click()
     while button.get_attribute("aria-pressed") == "false":  # phones tell of their motion all the time
         phone.move("rest", 0.1)
