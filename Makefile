@@ -195,7 +195,7 @@ release: $(STAMPS)/wheel $(STAMPS)/wheel-aarch64 c-library site $(BUILD)/rehears
 	@export EDGELORA_RELEASE_KEY="$$(cat $(BUILD)/rehearsal.pem)" && cd $(RELEASE) \
 	    && $(VENV)/bin/python $(CURDIR)/tools/manifest.py sign site mip firmware \
 	    && $(VENV)/bin/python $(CURDIR)/tools/manifest.py sign .
-release-check: release $(STAMPS)/python-aarch64
+release-check: release $(STAMPS)/python-aarch64 $(STAMPS)/packages-browser
 	@$(VENV)/bin/pytest tests/release
 	@du -sh $(RELEASE)
 

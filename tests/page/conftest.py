@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chromium import hears, launched
-from page_site import Site, served
 from playwright.sync_api import Browser, BrowserContext, Page, expect
+from served import Served, served
 
 from edgelora.base.resources import ROOT
 from edgelora.board.build import DIST, NATIVE_ARCHES
@@ -28,7 +28,8 @@ SOUND_RATE = 48000
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page's files."""
     sources = [*CORE.rglob("*.[ch]"), *(ROOT / "firmware" / "wasm").iterdir()]
     newest = max(path.stat().st_mtime for path in sources)
     for name in ("core-simd.wasm", "core-plain.wasm"):
@@ -38,6 +39,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         pytest.fail(f"no packages for {', '.join(missing)}: make page")
     folder = tmp_path_factory.mktemp("page") / "try"
     try_page.make(BUILD, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Iterator[Served]:
     with served(folder) as site:
         yield site
 
@@ -75,12 +81,12 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def opened(context: BrowserContext, site: Site) -> Callable[[], Page]:
+def opened(context: BrowserContext, site: Served) -> Callable[[], Page]:
     """Opens the page, until its buttons work."""
 
     def opened() -> Page:
         page = context.new_page()
-        page.goto(site.url)
+        page.goto(site.address)
         page.locator("body[data-ready]").wait_for()
         return page
 

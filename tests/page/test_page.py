@@ -12,8 +12,8 @@ import pytest
 from chromium import AXE, FAULTS
 from numpy.typing import NDArray
 from page_motion import MOVEMENTS, TAKEN, Phone, begun, taught
-from page_site import Site
 from playwright.sync_api import BrowserContext, Page, expect
+from served import Served
 
 from edgelora.base.resources import ROOT
 from edgelora.core.formats.eld import pack_samples
@@ -280,35 +280,35 @@ def test_it_hears_the_microphone(opened: Callable[[], Page]) -> None:
 
 
 def test_nothing_leaves_the_device(
-    opened: Callable[[], Page], context: BrowserContext, site: Site, tmp_path: Path
+    opened: Callable[[], Page], context: BrowserContext, site: Served, tmp_path: Path
 ) -> None:
     """No request once it is loaded; it works without a network; the browser refuses connections."""
     asked: list[str] = []
     context.on("request", lambda request: asked.append(request.url))
     page = opened()
     page.evaluate("navigator.serviceWorker.ready.then(() => 0)")
-    before = len(site.requests)
+    before = len(site.asked)
     phone = Phone(page)
     begun(page, phone)
     taught(page, phone)
     page.get_by_role("button", name="Learn", exact=True).click()
     expect(page.locator("#verdict")).to_contain_text("After:")
     saved(page, "adapter", tmp_path)
-    assert site.requests[before:] == []
-    assert all(url.startswith((site.url, "blob:", "data:")) for url in asked), asked
+    assert site.asked[before:] == []
+    assert all(url.startswith((site.address, "blob:", "data:")) for url in asked), asked
     assert page.evaluate(REFUSED) == ["fetch", "WebSocket"]
     context.set_offline(True)
     page.reload()
     page.locator("body[data-ready]").wait_for()
     begun(page, Phone(page))
-    assert site.requests[before:] == []
+    assert site.asked[before:] == []
 
 
-def test_it_is_small(site: Site, opened: Callable[[], Page]) -> None:
+def test_it_is_small(folder: Path, opened: Callable[[], Page]) -> None:
     """What a visitor loads; the time until its buttons work is printed."""
     ready = opened().evaluate("Number(document.body.dataset.ready)")
-    print(f"{try_page.loaded(site.folder)} bytes, interactive after {ready} ms")
-    assert try_page.loaded(site.folder) <= MOST_BYTES
+    print(f"{try_page.loaded(folder)} bytes, interactive after {ready} ms")
+    assert try_page.loaded(folder) <= MOST_BYTES
 
 
 def test_everyone_can_use_it(opened: Callable[[], Page]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 import fresh
 import numpy as np
 import pytest
-from page_motion import MOVEMENTS, TAKEN, Phone, begun, moved, taught
+from page_board import MOST_SECONDS, Cable, wait_until_lit
+from page_motion import MOVEMENTS, TAKEN, Phone, begun, recorded, taught
 from playwright.sync_api import BrowserContext, Page, expect
 
 from edgelora import __version__
@@ -20,11 +20,9 @@ from edgelora.board.installing import InstallError, choose_arch
 from edgelora.board.link.client import Link
 from edgelora.board.link.protocol import LINK_VERSION, FrameReader, Op, Status, encode
 from edgelora.board.link.replies import Hello
-from edgelora.board.link.serial_line import SerialLine
-from edgelora.board.link.transport import LineLost
 from edgelora.board.profiles import load_board
 from edgelora.board.sim import virtual_board
-from edgelora.board.sim.world import driven_pins, set_world
+from edgelora.board.sim.world import set_world
 from edgelora.board.virtual_boards import SimHandle
 from edgelora.learn.training.actions import KEPT_PATH, MAIN_PATH, Act, Sense, Wish
 from edgelora.learn.training.actions import program as main_py
@@ -32,8 +30,6 @@ from edgelora.learn.training.base import load_base
 from edgelora.studio.training_options import PACKAGED
 
 BOARD = "virtual-pico-stock"
-LED_PIN = 25
-MOST_SECONDS = 240  # for an emulated board, on a computer that is busy with other tests
 OWN = b"print('mine')\n"  # a program that its owner has on the board
 ENCODE = """async ({ sequence, op, payload }) => {
   const { encode } = await import("./link.js");
@@ -67,33 +63,6 @@ RESTART = """async (said) => {
   };
   return new RawRepl(line).restart(500).then(() => "", (error) => error.message);
 }"""
-# A port whose bytes the test carries. It is unplugged when the test raises an error.
-SERIAL = """
-const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-const text = (data) => btoa(String.fromCharCode(...data));
-const port = {
-  async open() {
-    let open = true;
-    this.readable = new ReadableStream({
-      async pull(controller) {
-        for (let data = ""; open && !data; ) {
-          data = await window.fromBoard();
-          if (data) controller.enqueue(bytes(data));
-        }
-      },
-      cancel() { open = false; },
-    }, { highWaterMark: 0 });
-    this.writable = new WritableStream({ write: (data) => window.toBoard(text(data)) });
-  },
-  async close() {},
-};
-window.asked = 0;
-const requestPort = async () => {
-  window.asked++;
-  return port;
-};
-Object.defineProperty(navigator, "serial", { value: { requestPort } });
-"""
 
 
 def test_frames_are_the_specs(opened: Callable[[], Page]) -> None:
@@ -185,48 +154,13 @@ def test_firmware_is_where_the_site_has_it(opened: Callable[[], Page]) -> None:
 @pytest.fixture
 def pico(tmp_path: Path) -> Iterator[SimHandle]:
     """A Pico with MicroPython's own firmware, its owner's main.py, and a motion sensor that is shaken."""
-    shaken = moved("shake", 20, np.random.default_rng(3))
-    np.savetxt(tmp_path / "shake.csv", shaken / ([9.80665] * 3 + [180 / np.pi] * 3), "%.6f", ",")
     firmware, state = program(load_board(BOARD)), tmp_path / "board"
-    set_world(state, tmp_path / "shake.csv", [])
+    set_world(state, recorded("shake", tmp_path), [])
     board = virtual_board.start(BOARD, firmware, state, die_with_parent=True)
     with Link.connect(board.port) as link:
         link.put(MAIN_PATH, OWN)
     yield board
     board.kill()
-
-
-class Cable:
-    """Carries the page's bytes to a board and back. left: how many more it takes before someone unplugs it."""
-
-    def __init__(self, context: BrowserContext, port: str) -> None:
-        self._port, self.left = port, 1 << 30
-        self.plug()
-        context.expose_function("toBoard", self._to)
-        context.expose_function("fromBoard", self._from)
-        context.add_init_script(SERIAL)
-
-    def plug(self) -> None:
-        self.line, self.left = SerialLine(self._port), 1 << 30
-
-    def _to(self, text: str) -> None:
-        data = base64.b64decode(text)
-        self.line.write(data[: self.left])
-        self.left -= len(data)
-        if self.left <= 0:
-            self.line.close()
-            raise LineLost("unplugged")
-
-    def _from(self) -> str:
-        return base64.b64encode(self.line.read(4096, 0.02)).decode()
-
-
-def wait_until_lit(page: Page, pico: SimHandle) -> None:
-    """Waits until the board's program, which runs since a restart, turns the LED on."""
-    end = time.monotonic() + MOST_SECONDS
-    while not driven_pins(Path(pico.state_dir)).get(LED_PIN):
-        assert time.monotonic() < end
-        page.wait_for_timeout(100)
 
 
 def test_a_pico_acts_on_what_the_page_learned(

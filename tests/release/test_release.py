@@ -1,4 +1,4 @@
-"""A release's folder, and nothing else of the checkout: what it holds, and installing from it by pip and by mip.
+"""A release's folder, and nothing else of the checkout: what it holds; installing from it by pip, mip and its page.
 
 `make release-check` fills the folder and runs these tests, `make test` doesn't. Dependencies come from the package
 index that pip is set to.
@@ -17,6 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chromium import launched
+from page_board import MOST_SECONDS, Cable, wait_until_lit
+from page_motion import Phone, begun, recorded, taught
+from playwright.sync_api import expect
 from served import Served, served
 
 from edgelora import __version__
@@ -25,6 +29,7 @@ from edgelora.board import installing
 from edgelora.board.build import program
 from edgelora.board.profiles import load_board
 from edgelora.board.sim import virtual_board
+from edgelora.board.sim.world import set_world
 from edgelora.board.virtual_boards import SimHandle
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -220,3 +225,28 @@ def test_a_pico_chooses_its_package(site: Served, pico: SimHandle, empty: Path) 
     assert run(*remote, "exec", "import edgelora_mip; print(edgelora_mip.package())", folder=empty).strip() == (
         "6.3/armv6m"
     )
+
+
+# ---- the page
+
+
+def test_the_page_puts_what_it_learned_on_a_pico(site: Served, pico: SimHandle, empty: Path) -> None:
+    """In Debian's chromium: on a board that has what mip has installed, or nothing."""
+    set_world(Path(pico.state_dir), recorded("shake", empty), [])
+    with launched() as browser:
+        context = browser.new_context(permissions=["accelerometer", "gyroscope"])
+        cable = Cable(context, pico.port)
+        page = context.new_page()
+        page.goto(f"{site.address}try/")
+        for link in page.locator("a[download]").all():
+            assert (SITE / "try" / str(link.get_attribute("href"))).is_file()
+        phone = Phone(page)
+        begun(page, phone)
+        taught(page, phone)
+        page.get_by_role("button", name="Learn", exact=True).click()
+        page.get_by_label("shake", exact=True).select_option("LED on while it is seen")
+        page.get_by_role("button", name="Put it on my board").click()
+        expect(page.locator("#put-state")).to_contain_text("one.", timeout=1000 * MOST_SECONDS)
+        assert not page.get_by_role("alert").inner_text()
+        wait_until_lit(page, pico)
+        cable.line.close()

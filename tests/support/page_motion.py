@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from playwright.sync_api import Page
@@ -9,6 +11,7 @@ from playwright.sync_api import Page
 RATE = 60  # events a second
 MOVEMENTS = ("rest", "shake", "circle")
 TAKEN = 12  # samples of each
+UNITS = np.array([9.80665] * 3 + [180 / np.pi] * 3)  # m/s2 in a g, degrees in a radian
 # Events as a phone sends them, but at once: their time stamps are those of the recording.
 PLAY = """({ values, start, rate }) => {
   values.forEach(([x, y, z, beta, gamma, alpha], i) => {
@@ -37,7 +40,14 @@ def moved(movement: str, seconds: float, rng: np.random.Generator) -> NDArray[np
         values[:, 0] += 0.8 * np.sin(turn)
         values[:, 1] += 0.8 * np.cos(turn)
         values[:, 4] += 2 * np.sin(turn)
-    return values * np.array([9.80665] * 3 + [180 / np.pi] * 3)
+    return values * UNITS
+
+
+def recorded(movement: str, folder: Path) -> Path:
+    """A file in which a virtual board's sensor finds 20 s of a movement: g and rad/s."""
+    path = folder / f"{movement}.csv"
+    np.savetxt(path, moved(movement, 20, np.random.default_rng(3)) / UNITS, "%.6f", ",")
+    return path
 
 
 class Phone:

@@ -29,7 +29,11 @@ def served(folder: Path) -> Iterator[Served]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as server:
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            pass  # a page that is left breaks its connections
+
+    with Server(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as server:
         at = Served(f"http://127.0.0.1:{server.server_port}/")
         thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
         thread.start()
