@@ -1,7 +1,7 @@
 """Adds the top-level documents to the site, and rewrites links between them and docs/, so that these work in both.
 
-In the repository, a page of docs/ links to `../SPEC.md`, and README.md to `docs/boards.md`. In the site all pages are
-in one folder, with README.md as the first page.
+In the repository, a page of docs/ links to `../SPEC.md`, README.md to `docs/boards.md`, and to the site for what runs
+only there. In the site all pages are in one folder, with README.md as the first page.
 """
 
 from __future__ import annotations
@@ -27,5 +27,5 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     if page.file.src_uri in PAGES.values():
-        return markdown.replace("](docs/", "](")
+        return markdown.replace("](docs/", "](").replace(f"]({config.site_url}", "](")
     return LINK.sub(lambda link: f"]({link[1]}{PAGES[link[2]]}", markdown)
