@@ -25,7 +25,7 @@ const asJson = (value) => new TextEncoder().encode(JSON.stringify(value));
 const fromJson = (bytes) => JSON.parse(new TextDecoder().decode(bytes));
 
 /** What a board says of a request that it can't carry out. */
-class Refused extends Error {}
+export class Refused extends Error {}
 
 export class Board {
   /** Opens a port, and starts the agent. */

@@ -1,6 +1,6 @@
 // The motion sensor of a board as this page's source, over WebSerial.
 
-import { Board } from "./board.js";
+import { Board, Refused } from "./board.js";
 import { install } from "./install.js";
 import { OPS } from "./link.js";
 
@@ -19,7 +19,8 @@ export async function boardMotion(port, signal, onCounts, tell, onEnd) {
     await board.control(OPS.SENSE_OPEN, { ...WIRED, rate: Math.round(signal.rate), scales: signal.scales });
   } catch (error) {
     await board.close();
-    throw error;
+    if (!(error instanceof Refused)) throw error;
+    throw new Error(`${error.message}. Check how the sensor is wired, then choose it again.`);
   }
   let open = true;
   const run = async () => {

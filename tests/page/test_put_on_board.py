@@ -9,7 +9,7 @@ from pathlib import Path
 import fresh
 import numpy as np
 import pytest
-from page_board import MOST_SECONDS, Cable, wait_until_lit
+from page_board import MOST_SECONDS, SERIAL, Cable, wait_until_lit
 from page_motion import MOVEMENTS, TAKEN, Phone, begun, recorded, taught
 from playwright.sync_api import BrowserContext, Page, expect
 
@@ -62,6 +62,24 @@ RESTART = """async (said) => {
     read: async (ms) => waiting.shift() ?? new Promise((done) => setTimeout(done, ms, new Uint8Array())),
   };
   return new RawRepl(line).restart(500).then(() => "", (error) => error.message);
+}"""
+
+# A board that the page talks to instead of one behind a port: it refuses its sensor, senses, or is lost.
+FAKE = """async () => {
+  const { Board, Refused } = await import("./board.js");
+  const board = {
+    hello: { builtin: true },
+    async control() {
+      if (window.is === "unwired") throw new Refused("The board says: [Errno 5] EIO");
+    },
+    async request() {
+      if (window.is === "lost") throw new Error("The board was disconnected.");
+      return new Uint8Array(4 + 2 * 6);
+    },
+    async release() {},
+    async close() {},
+  };
+  Board.on = async () => board;
 }"""
 
 
@@ -143,6 +161,26 @@ def test_a_program_that_ends_at_once_is_told(opened: Callable[[], Page]) -> None
         RESTART, [*begin, *ended, "MicroPython v1.28\r\n>>> "]
     )
     assert page.evaluate(RESTART, [*begin, "shake\r\n"]) == ""
+
+
+def test_a_sensor_that_fails_is_told(opened: Callable[[], Page], context: BrowserContext) -> None:
+    """It is not wired, or the board is unplugged while it senses; then it can be chosen again."""
+    context.add_init_script(SERIAL)
+    page = opened()
+    page.evaluate(FAKE)
+    button, alert = page.get_by_role("button", name="Motion sensor of my board"), page.get_by_role("alert")
+    page.evaluate("window.is = 'unwired'")
+    button.click()
+    expect(alert).to_have_text("The board says: [Errno 5] EIO. Check how the sensor is wired, then choose it again.")
+    for _ in range(2):
+        page.evaluate("window.is = 'there'")
+        button.click()
+        expect(button).to_have_attribute("aria-pressed", "true")
+        expect(alert).to_have_text("")
+        expect(page.locator("#chance")).to_contain_text("%")
+        page.evaluate("window.is = 'lost'")
+        expect(alert).to_have_text("The board was disconnected.")
+        expect(button).to_have_attribute("aria-pressed", "false")
 
 
 def test_firmware_is_where_the_site_has_it(opened: Callable[[], Page]) -> None:
