@@ -22,6 +22,8 @@ export class Line {
     } catch {
       throw new Error("The port can't be opened. Another program may use the board: end it, then try again.");
     }
+    // MicroPython's USB port is silent without DTR. With RTS, too, serial adapters don't reset an ESP32.
+    await port.setSignals({ dataTerminalReady: true, requestToSend: true }).catch(() => {});
     return new Line(port);
   }
 

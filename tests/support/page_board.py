@@ -20,12 +20,16 @@ SERIAL = """
 const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const text = (data) => btoa(String.fromCharCode(...data));
 const port = {
+  async setSignals({ dataTerminalReady, requestToSend }) {
+    this.talks = dataTerminalReady && requestToSend;
+  },
   async open() {
     let open = true;
     this.readable = new ReadableStream({
       async pull(controller) {
         for (let data = ""; open && !data; ) {
           data = await window.fromBoard();
+          if (!port.talks) data = ""; // as MicroPython's USB port without DTR
           if (data) controller.enqueue(bytes(data));
         }
       },
@@ -33,7 +37,9 @@ const port = {
     }, { highWaterMark: 0 });
     this.writable = new WritableStream({ write: (data) => window.toBoard(text(data)) });
   },
-  async close() {},
+  async close() {
+    this.talks = false;
+  },
 };
 window.asked = 0;
 const requestPort = async () => {
