@@ -19,7 +19,7 @@ const OLD_MAIN = "/main.old.py";
 
 /** The package for a board that tells this `sys.implementation._mpy`; null if there is none. */
 export function packageFor(mpy) {
-  const arch = ARCHES[(mpy >> 10) & 15] ?? null;
+  const arch = ARCHES[(mpy >> 10) & 0x2f] ?? null; // bit 14 and those from 16 on are flags of the core
   const runs = THUMB.includes(arch) ? THUMB.slice(0, THUMB.indexOf(arch) + 1).reverse() : [arch];
   return runs.find((one) => PACKAGES.includes(one)) ?? null;
 }

@@ -127,7 +127,8 @@ def test_answers_are_found_among_other_bytes(opened: Callable[[], Page]) -> None
 
 def test_packages_fit_the_boards(opened: Callable[[], Page]) -> None:
     """By `sys.implementation._mpy`, as the host chooses, also with the flags of newer firmware."""
-    numbers = [6 | 3 << 8 | arch << 10 | flags << 16 for arch in range(16) for flags in (0, 3)]
+    flags = [0, 1 << 14, 3 << 16, 1 << 29]
+    numbers = [6 | 3 << 8 | arch << 10 | each for arch in (*range(16), *range(32, 48)) for each in flags]
     nothing = dict.fromkeys(Hello.__dataclass_fields__)
 
     def by_host(mpy: int) -> str | None:
