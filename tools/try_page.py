@@ -22,6 +22,11 @@ BASES = ROOT / "host" / "edgelora" / "studio" / "bases"
 AGENT = ROOT / "micropython_module" / "python" / "edgelora" / "agent.py"
 PACKAGES = ROOT / "dist"
 WORKER = "sw.js"
+# Modules of others, for boards: folders of the page, with a package's files there. They are as published.
+OTHERS = {
+    "esptool": ("esptool-js", ["bundle.js", "LICENSE"]),
+    "hashes": ("@noble/hashes", ["legacy.js", "_md.js", "_u64.js", "utils.js", "LICENSE"]),
+}
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
@@ -41,6 +46,16 @@ def packed(build: Path) -> dict[str, str]:
     return {name: module(modules[name]) for name in sorted(modules)}
 
 
+def others(build: Path) -> dict[str, bytes]:
+    """Modules of others by path in the page."""
+    packages = build / "node_modules"
+    return {
+        f"{folder}/{name}": (packages / package / name).read_bytes()
+        for folder, (package, names) in OTHERS.items()
+        for name in names
+    }
+
+
 def package(folder: Path) -> bytes:
     """The native package of an architecture: the size of a head (u32), the head, as JSON, and its files' bytes.
 
@@ -56,7 +71,7 @@ def package(folder: Path) -> bytes:
 def at_once(name: str) -> bool:
     """Whether every visitor loads this file. The core without vectors is for old processors; what is for boards is
     loaded when one is connected."""
-    return name not in ("core-plain.js", "agent.js", WORKER) and not name.startswith("board-")
+    return name not in ("core-plain.js", "agent.js", WORKER) and not name.startswith(("board-", *OTHERS))
 
 
 def service_worker(files: dict[str, bytes]) -> str:
@@ -74,18 +89,19 @@ def service_worker(files: dict[str, bytes]) -> str:
 def make(build: Path, out: Path) -> None:
     files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.name != WORKER}
     files["index.html"] = files["index.html"].replace(b"VERSION", VERSION.encode())  # of firmware in the site
-    files |= {name: text.encode() for name, text in packed(build).items()}
+    files |= {name: text.encode() for name, text in packed(build).items()} | others(build)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     for name, content in (files | {WORKER: service_worker(files).encode()}).items():
+        (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_bytes(content)
-        print(f"{name:16} {len(content):7}")
-    print(f"{'loaded':16} {loaded(out):7}")
+        print(f"{name:17} {len(content):7}")
+    print(f"{'loaded':17} {loaded(out):7}")
 
 
 def loaded(out: Path) -> int:
     """Bytes of what a visitor loads, before any compression by a server."""
-    return sum(path.stat().st_size for path in out.iterdir() if at_once(path.name))
+    return sum(path.stat().st_size for path in out.iterdir() if path.is_file() and at_once(path.name))
 
 
 if __name__ == "__main__":

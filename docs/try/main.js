@@ -4,7 +4,7 @@ import { save } from "./bytes.js";
 import { Base } from "./base.js";
 import { Chart } from "./chart.js";
 import { Core, INFER, Session } from "./core.js";
-import { put, showActs, toCompare } from "./putting.js";
+import { flashImage, put, showActs, toCompare } from "./putting.js";
 import { Samples } from "./samples.js";
 import { microphone, motion } from "./sensors.js";
 import { Pipeline } from "./signal.js";
@@ -30,7 +30,7 @@ let port = null; // of the board whose sensor was chosen last
 let recorder = null; // of the class that is being recorded, with its `name`
 let pipeline = null; // from the sensor that is open
 let worker = null; // that learns
-let putting = false; // on a board
+let putting = false; // on a board, or flashing one
 
 const core = await Core.load();
 at("core").textContent = `Core: ${core.vectors ? "WebAssembly with simd128" : "WebAssembly"}`;
@@ -194,6 +194,7 @@ function show() {
   at("learn").disabled = !ready || worker !== null;
   at("undo").disabled = !samples?.taken.length;
   at("put").disabled = !adapter || putting || !("serial" in navigator);
+  at("flash").disabled = !at("image").files.length || putting || !("serial" in navigator);
   at("save-elm").disabled = !base;
   at("save-ela").disabled = !adapter;
   at("save-eld").disabled = !samples?.taken.length;
@@ -279,6 +280,15 @@ at("undo").onclick = () => {
 };
 at("learn").onclick = () => trying(learn);
 at("cancel").onclick = () => ended("Cancelled. Nothing has changed.");
+/** Does something with a board, one thing at a time. */
+async function busy(work) {
+  putting = true;
+  show();
+  await trying(work);
+  putting = false;
+  show();
+}
+
 /** The port of the board whose sensor is in use, which ends; else one that the page's user chooses. */
 async function portToPutOn() {
   if (at("board").getAttribute("aria-pressed") === "false") return navigator.serial.requestPort();
@@ -291,12 +301,10 @@ at("put").onclick = async () => {
   const xs = toCompare(samples.taken.map(({ x }) => x));
   const classes = xs.map((x) => session.infer(x));
   const learned = { base, adapter: adapter.bytes, labels: labels(), xs, classes };
-  putting = true;
-  show();
-  await trying(() => put(learned, portToPutOn));
-  putting = false;
-  show();
+  await busy(() => put(learned, portToPutOn));
 };
+at("image").onchange = show;
+at("flash").onclick = () => busy(() => flashImage(at("image").files[0], portToPutOn));
 at("board").hidden = at("wired").hidden = !("serial" in navigator);
 at("no-serial").hidden = "serial" in navigator;
 at("save-elm").onclick = () => save(`${base.name}.elm`, base.elm);

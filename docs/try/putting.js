@@ -1,5 +1,7 @@
-// The page's part "Put it on my board": what each class does there, and how it gets there.
+// The page's part "Put it on my board": what each class does there, and how it gets there, with
+// MicroPython if need be.
 
+import { flash } from "./esp.js";
 import { putOn } from "./install.js";
 
 const ACTS = [
@@ -54,16 +56,30 @@ export function toCompare(xs) {
 export async function put(learned, portOf) {
   const acts = chosen();
   if (!acts.length) throw new Error("Choose an action for a class first.");
-  const port = await portOf();
+  await shown(async (tell) => {
+    const told = await putOn(await portOf(), learned, acts, tell);
+    return `Done. ${told.board} has the same bytes as this page, answered ${told.compared} samples as it does, and acts from now on.`;
+  });
+}
+
+/** Puts an image of MicroPython on the ESP32 behind the port that `portOf` gives. */
+export async function flashImage(file, portOf) {
+  await shown(async (tell) => {
+    const image = new Uint8Array(await file.arrayBuffer());
+    const chip = await flash(await portOf(), image, tell);
+    return `Done. The ${chip} has ${file.name}. Now put what was learned on it.`;
+  });
+}
+
+/** Shows how far some work is, and what it says at its end. */
+async function shown(work) {
   at("put-share").hidden = false;
   at("put-state").textContent = "";
   try {
-    const told = await putOn(port, learned, acts, (text, share) => {
+    at("put-state").textContent = await work((text, share) => {
       at("put-share").value = share;
       at("put-state").textContent = `${text} …`;
     });
-    at("put-state").textContent =
-      `Done. ${told.board} has the same bytes as this page, answered ${told.compared} samples as it does, and acts from now on.`;
   } catch (error) {
     at("put-state").textContent = "Not done.";
     throw error;

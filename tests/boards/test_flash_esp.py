@@ -1,62 +1,18 @@
-"""Flashing ESP32 chips: images written by esptool's code, boot loaders emulated by esp32-mock-bootloader."""
+"""Flashing ESP32 chips: images written by esptool's code, boot loaders emulated."""
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
 from collections.abc import Iterator
 
 import esptool.cmds
 import pytest
-from esp32_mock_bootloader.server import BootloaderConnection, FlashImage, handle_client
+from esp_boot_loader import Board
 from esp_images import APP_OFFSET, BOARDS, image, program
 
 from edgelora.board.flash import common, esp
 from edgelora.board.flash.write import flash
 from edgelora.board.profiles import load_board
 from edgelora.cli.main import main
-
-
-class Wire(BootloaderConnection):
-    """A connection that breaks after `lasts` bytes from the host."""
-
-    def __init__(self, sock: socket.socket, lasts: float) -> None:
-        super().__init__(sock=sock)
-        self.left = lasts
-
-    def set_timeout(self, timeout: float) -> None:
-        super().set_timeout(30.0)
-
-    def recv(self, size: int) -> bytes:
-        chunk = super().recv(size)
-        self.left -= len(chunk)
-        if self.left < 0:
-            raise OSError("unplugged")
-        return chunk
-
-
-class Board:
-    """An emulated boot loader behind a TCP port. Its flash persists across connections."""
-
-    def __init__(self, chip: str) -> None:
-        self.chip, self.flash = chip, FlashImage()
-        self.lines: list[float] = []  # bytes until each next connection breaks: 0 at once; later ones never break
-        self.server = socket.create_server(("127.0.0.1", 0))
-        self.url = f"socket://127.0.0.1:{self.server.getsockname()[1]}"
-        self.stop = threading.Event()
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                sock, _ = self.server.accept()
-                wire = Wire(sock, self.lines.pop(0) if self.lines else float("inf"))
-                handle_client(wire, self.stop, self.chip, exit_on_disconnect=True, flash=self.flash)
-
-    def close(self) -> None:
-        self.stop.set()
-        self.server.close()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import manifest  # noqa: E402
 import sbom  # noqa: E402
+import try_page  # noqa: E402
 
 FILES = (f"edgelora-{__version__}.tar.gz", f"edgelora-c-{__version__}.zip", f"site/firmware/edgelora-{__version__}.uf2")
 
@@ -75,6 +76,13 @@ def test_it_has_what_firmware_is_built_from(bill: dict[str, Any]) -> None:
     assert all(part["version"] and part["licenses"][0]["expression"] for part in parts.values())
     build = "".join((ROOT / name).read_text() for name in ("Makefile", "tools/fetch_sources.sh"))
     assert all(name in build for name in sbom.BUILT_FROM)
+
+
+def test_it_has_what_the_page_loads(bill: dict[str, Any]) -> None:
+    """Every package of npm that the page has modules of, and what these were bundled with."""
+    purls = {part["purl"].rpartition("@")[0] for part in bill["components"] if "pkg:npm/" in part.get("purl", "")}
+    named = {f"pkg:npm/{package}".replace("/@", "/%40") for package, _ in try_page.OTHERS.values()}
+    assert named < purls and "pkg:npm/pako" in purls
 
 
 def test_a_time_can_be_set(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

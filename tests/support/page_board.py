@@ -20,6 +20,7 @@ SERIAL = """
 const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const text = (data) => btoa(String.fromCharCode(...data));
 const port = {
+  getInfo: () => ({}),
   async setSignals({ dataTerminalReady, requestToSend }) {
     this.talks = dataTerminalReady && requestToSend;
   },
@@ -29,7 +30,7 @@ const port = {
       async pull(controller) {
         for (let data = ""; open && !data; ) {
           data = await window.fromBoard();
-          if (!port.talks) data = ""; // as MicroPython's USB port without DTR
+          if (NEEDS_DTR && !port.talks) data = ""; // as MicroPython's USB port without DTR
           if (data) controller.enqueue(bytes(data));
         }
       },
@@ -39,6 +40,7 @@ const port = {
   },
   async close() {
     this.talks = false;
+    this.readable = this.writable = null;
   },
 };
 window.asked = 0;
@@ -51,14 +53,17 @@ Object.defineProperty(navigator, "serial", { value: { requestPort } });
 
 
 class Cable:
-    """Carries the page's bytes to a board and back. left: how many more it takes before someone unplugs it."""
+    """Carries the page's bytes to a board and back. left: how many more it takes before someone unplugs it.
 
-    def __init__(self, context: BrowserContext, port: str) -> None:
+    needs_dtr: the board says nothing without the signal DTR, as MicroPython's USB ports do.
+    """
+
+    def __init__(self, context: BrowserContext, port: str, needs_dtr: bool = True) -> None:
         self._port, self.left = port, 1 << 30
         self.plug()
         context.expose_function("toBoard", self._to)
         context.expose_function("fromBoard", self._from)
-        context.add_init_script(SERIAL)
+        context.add_init_script(SERIAL.replace("NEEDS_DTR", str(needs_dtr).lower()))
 
     def plug(self) -> None:
         self.line, self.left = SerialLine(self._port), 1 << 30
