@@ -291,6 +291,10 @@ class Program:
             message = process.stderr.read().decode(errors="replace")
             self.close()
             raise RuntimeError(f"{self.core.name}: the program died\n{message}") from None
+        except BaseException:  # such as a timeout: the next call would get this one's answer, or wait for ever
+            process.kill()
+            self.close()
+            raise
 
     def close(self) -> None:
         """Closes the program's input, which ends it; kills it after a timeout."""
