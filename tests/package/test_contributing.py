@@ -55,7 +55,8 @@ def test_row_names_existing_files(one: Row) -> None:
 def test_other_names_exist() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     named = re.findall(r"`([\w.-]+/[^` ]+|[A-Z]+\.md)`", text)
-    assert not [path for path in named if not (ROOT / path).exists()]
+    made = ("dist/", ".build/")  # by the commands that CONTRIBUTING names
+    assert not [path for path in named if not (path.startswith(made) or (ROOT / path).exists())]
     assert max(len(line) for line in text.splitlines() if line[:1] != "|") <= 100
 
 
