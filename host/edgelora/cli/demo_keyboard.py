@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -67,48 +68,79 @@ def demo_keyboard(
         theirs = TwinWords(base, other)
         theirs.learn(other_text)
     twin = TwinWords(base, owner)
-    marks = sorted({len(taught) // part // WINDOW * WINDOW for part in PARTS} - {0})
     with here.board(base) as at:
-        with Link.connect(at) as link:
-            path = _put(link, base, quiet)
-            _without_adapters(link, owner, other)
-            opened = link.words_open(path, owner)
-            with console.progress(f"{owner} types on the board", quiet) as progress:
-                typing = type_on_board(link, opened, twin, taught, marks, progress)
-            keys, same = key_by_key(link, twin, SPOKEN)
-            typing.compare(same, "suggestions key by key")
-        with console.step("reset", quiet):
-            reset(at)
-        with Link.connect(at) as link, console.step("two owners type in turn", quiet):
-            again = link.words_open(path, owner)
-            kept = _kept_over_reset(link, again, base, owner, twin)
-            typing.compare(kept is not False, "the adapter or suggestions after the reset")
-            switched, switch_us, same = _switch(link, base, {owner: twin.adapter, other: theirs.adapter})
-            typing.compare(same, "completions with each owner's adapter")
+        ran = _on_board(at, base, {owner: twin, other: theirs}, taught, quiet)
     with console.step("measure on later text, beside float LoRA", quiet):
-        report = _report(
-            here.clock,
-            board,
-            owner,
-            other,
-            net,
-            base,
-            typing,
-            taught,
-            later,
-            twin,
-            theirs,
-            kept,
-            switched,
-            keys,
-            switch_us,
-        )
+        amounts, examples = _by_amount(net, base, ran.typing, taught, later, twin.ranks)
+        repeated = _repeated(base, taught, later, amounts[0].own["bits"])
+    end = ran.typing.end
+    report = WordsReport(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        board=board,
+        owner=owner,
+        other=other,
+        elm=base.name,
+        base_id=base.base_id,
+        activated=end.crc is not None and ran.typing.identical,
+        host_twin_identical=ran.typing.identical,
+        difference=ran.typing.difference,
+        kept_over_reset=ran.kept,
+        amounts=amounts,
+        examples=examples,
+        switched=ran.switched,
+        other_learned=theirs.adapter is not None,
+        repeated=repeated,
+        learned=end.learned,
+        kept=end.kept,
+        undone=end.undone,
+        adapter_bytes=len(twin.adapter or b""),
+        arena_bytes=end.arena,
+        heap_free=end.free,
+        clock=here.clock,
+        train_step_us=ran.typing.step_us,
+        key_us=ran.key_us,
+        switch_us=ran.switch_us,
+    )
     if twin.adapter:
         write_atomic(output / "adapter.ela", twin.adapter)
     else:
         (output / "adapter.ela").unlink(missing_ok=True)  # of an earlier run
     write_atomic(output / "report.json", (json.dumps(report.as_json(), indent=1) + "\n").encode())
     return report, write_words_page(report, output / "report.html")
+
+
+@dataclass(frozen=True)
+class _OnBoard:
+    """What a board did. kept: as `_kept_over_reset`. key_us, switch_us: microseconds of a key, and of a switch."""
+
+    typing: Typing
+    kept: bool | None
+    switched: list[Switched]
+    key_us: float
+    switch_us: float
+
+
+def _on_board(at: str, base: Base, twins: dict[str, TwinWords], taught: str, quiet: bool) -> _OnBoard:
+    """Types an owner's text, resets the board, types with both owners' adapters. twins: the owner's comes first."""
+    (owner, twin), (other, theirs) = twins.items()
+    marks = sorted({len(taught) // part // WINDOW * WINDOW for part in PARTS} - {0})
+    with Link.connect(at) as link:
+        path = _put(link, base, quiet)
+        _without_adapters(link, owner, other)
+        opened = link.words_open(path, owner)
+        with console.progress(f"{owner} types on the board", quiet) as progress:
+            typing = type_on_board(link, opened, twin, taught, marks, progress)
+        keys, same = key_by_key(link, twin, SPOKEN)
+        typing.compare(same, "suggestions key by key")
+    with console.step("reset", quiet):
+        reset(at)
+    with Link.connect(at) as link, console.step("two owners type in turn", quiet):
+        again = link.words_open(path, owner)
+        kept = _kept_over_reset(link, again, base, owner, twin)
+        typing.compare(kept is not False, "the adapter or suggestions after the reset")
+        switched, switch_us, same = _switch(link, base, {owner: twin.adapter, other: theirs.adapter})
+        typing.compare(same, "completions with each owner's adapter")
+    return _OnBoard(typing, kept, switched, float(np.median(keys)), switch_us)
 
 
 def _put(link: Link, base: Base, quiet: bool) -> str:
@@ -161,57 +193,17 @@ def _switch(link: Link, base: Base, adapters: dict[str, bytes | None]) -> tuple[
     return found, float(np.median(times)), same
 
 
-def _report(
-    clock: str,
-    board: str,
-    owner: str,
-    other: str,
-    net: FloatNet,
-    base: Base,
-    typing: Typing,
-    taught: str,
-    later: str,
-    twin: TwinWords,
-    theirs: TwinWords,
-    kept: bool | None,
-    switched: list[Switched],
-    keys: list[int],
-    switch_us: float,
-) -> WordsReport:
+def _by_amount(
+    net: FloatNet, base: Base, typing: Typing, taught: str, later: str, ranks: bytes
+) -> tuple[list[Amount], list[tuple[str, str, str, str]]]:
+    """What each mark's adapter suggests on later text, beside float LoRA; words that the last one changed."""
     amounts, completed = [], []
     for mark, adapter in sorted(typing.adapters.items()):
         own = suggested(integer_logits(base, adapter), later)
-        lora = float_lora(net, taught[: mark + 1], twin.ranks) if mark else net
+        lora = float_lora(net, taught[: mark + 1], ranks) if mark else net
         amounts.append(Amount(mark, own.as_json(), suggested(float_logits(lora), later).as_json()))
         completed.append(own.completed)
-    end = typing.end
-    return WordsReport(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        board=board,
-        owner=owner,
-        other=other,
-        elm=base.name,
-        base_id=base.base_id,
-        activated=end.crc is not None and typing.identical,
-        host_twin_identical=typing.identical,
-        difference=typing.difference,
-        kept_over_reset=kept,
-        amounts=amounts,
-        examples=_examples(completed[0], completed[-1]),
-        switched=switched,
-        other_learned=theirs.adapter is not None,
-        repeated=_repeated(base, taught, later, amounts[0].own["bits"]),
-        learned=end.learned,
-        kept=end.kept,
-        undone=end.undone,
-        adapter_bytes=len(twin.adapter or b""),
-        arena_bytes=end.arena,
-        heap_free=end.free,
-        clock=clock,
-        train_step_us=typing.step_us,
-        key_us=float(np.median(keys)),
-        switch_us=switch_us,
-    )
+    return amounts, _examples(completed[0], completed[-1])
 
 
 def _examples(before: list[tuple[str, str, str]], after: list[tuple[str, str, str]]) -> list[tuple[str, str, str, str]]:
