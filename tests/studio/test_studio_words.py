@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from chromium import AXE, FAULTS
 from conftest import WAIT_MS, Studio
 from playwright.sync_api import Page, expect
-from test_studio_accessibility import AXE, FOUND
 from typed import drawn_text, language_base, misleading_text
 
 from edgelora.base.errors import EdgeloraError
@@ -108,7 +108,7 @@ def test_suggestions_before_and_after(
         page.emulate_media(color_scheme=theme)
         page.wait_for_function(f"document.body.classList.contains('body--{theme}')")
         page.wait_for_timeout(200)
-        assert not page.evaluate(FOUND), theme
+        assert not page.evaluate(FAULTS), theme
     mine = studio.folder / "words"
     assert sorted(path.name for path in mine.iterdir()) == ["mine.ela", "text.elm"]
     assert page.evaluate("document.documentElement.scrollWidth") <= 360

@@ -231,7 +231,8 @@ def test_interruption_writes_nothing(base: Base, tmp_path: Path, tries: int, epo
         assert process.stderr is not None
         assert any(line.startswith("train-adapter: 1/") for line in iter(process.stderr.readline, ""))
         os.killpg(process.pid, signal.SIGINT)  # as from a terminal, to all of its processes
-        _, errors = process.communicate(timeout=60)
+        errors = process.stderr.read()  # communicate() would miss what readline() has read ahead
+        process.wait(timeout=60)
     finally:
         process.kill()
     assert (process.returncode, errors.splitlines()[-1]) == (130, "stopped; no adapter was written")
