@@ -239,7 +239,10 @@ def test_attention_within_vectors_and_across(programs: list[Program], sizes: Siz
     model = random_transformer(seed, sizes, edges=seed % 2 == 0)
     for op in model.ops:
         op.causal = causal and op.kind == "attend"
-    check_runs(for_op(programs, 1), Runs(model, random_ranks(np.random.default_rng(seed), model), seed))
+    some = for_op(programs, 1)
+    if sizes is LONGEST and not FULL:  # minutes on an emulated core
+        some = [program for program in some if not program.core.emulator and "sanitizers" not in program.core.name]
+    check_runs(some, Runs(model, random_ranks(np.random.default_rng(seed), model), seed))
 
 
 @pytest.mark.parametrize("name", FIXED)
