@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aarch64
 import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
@@ -385,3 +386,25 @@ assert main(["boards"]) == 0
 assert main(["devices"]) == 0
 """
     user.python(code)
+
+
+# ---- aarch64
+
+
+@pytest.fixture(scope="module")
+def wheel_aarch64() -> Path:
+    [wheel] = (resources.ROOT / ".build" / "wheel-aarch64").glob("*.whl")
+    return wheel
+
+
+def test_the_wheel_for_aarch64_needs_what_its_name_says(wheel_aarch64: Path) -> None:
+    command = [sys.executable, "-m", "auditwheel", "show", "--json", wheel_aarch64]
+    shown = json.loads(subprocess.run(command, capture_output=True, timeout=120, check=True).stdout)
+    assert wheel_aarch64.name.endswith(f"-{shown['overall_tag']}.whl")
+    assert shown["overall_tag"].endswith("_aarch64") and not shown["external_libs"]
+
+
+def test_the_wheel_for_aarch64_trains_the_same_adapter(wheel_aarch64: Path, user: User, tmp_path: Path) -> None:
+    """From an empty folder, in Debian's Python for aarch64, under QEMU."""
+    here, there = aarch64.adapters(wheel_aarch64.parent, ENV / "bin", tmp_path)
+    assert here == there

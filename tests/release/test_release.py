@@ -7,7 +7,6 @@ index that pip is set to.
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -16,7 +15,9 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import aarch64
 import pytest
+from aarch64 import LOCK, PIP, run
 from chromium import launched
 from page_board import MOST_SECONDS, Cable, wait_until_lit
 from page_motion import Phone, begun, recorded, taught
@@ -38,27 +39,12 @@ import manifest  # noqa: E402
 
 RELEASE = ROOT / "dist" / "release"
 SITE = RELEASE / "site"
-PYTHON_AARCH64 = ROOT / ".build" / "python-aarch64" / "python"
-LOCK = ROOT / "requirements.lock"
-PIP = ("pip", "--disable-pip-version-check", "--quiet")
 
 
 def one(pattern: str) -> Path:
     """The one file of the release with such a name."""
     [found] = RELEASE.glob(pattern)
     return found
-
-
-def run(*command: object, folder: Path, **settings: str) -> str:
-    """The output of a command, in a folder, with few settings of this environment."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR") if name in os.environ}
-    kept |= {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "REQUESTS_"))}
-    line = [str(part) for part in command]
-    done = subprocess.run(
-        line, cwd=folder, env=kept | settings, capture_output=True, text=True, timeout=1800, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -148,34 +134,8 @@ def test_pip_installs_a_package_that_learns(user: Path, empty: Path) -> None:
 
 
 def test_the_package_for_aarch64_trains_the_same_adapter(user: Path, empty: Path) -> None:
-    """In Debian's Python for aarch64, under QEMU, with wheels of its dependencies for aarch64."""
-    assert PYTHON_AARCH64.exists(), "no Python for aarch64: `make release-check`"
-    pip, packages, wheels = (user / "bin" / "python", "-m", *PIP), empty / "aarch64", empty / "wheels"
-    pure = [line for line in LOCK.read_text().split() if line.startswith(("esptool==", "esp-pylib=="))]
-    run(*pip, "wheel", "--no-deps", "-w", wheels, *pure, folder=empty)  # indexes have no wheels of these
-    systems = [f"--platform=manylinux_{name}_aarch64" for name in ("2_17", "2_28", "2_34")]
-    systems += ["--platform=manylinux2014_aarch64", "--python-version=3.13", "--only-binary=:all:"]
-    links = ("--find-links", wheels, "--find-links", RELEASE)
-    run(*pip, "install", "--target", packages, *systems, *links, f"edgelora=={__version__}", folder=empty)
-    there = (PYTHON_AARCH64, packages / "bin" / "edgelora")
-    assert run(*there, "--version", folder=empty, PYTHONPATH=str(packages)).split()[-1] == __version__
-    run(user / "bin" / "python", "-c", SAMPLES, folder=empty)
-    base = ("pretrain", "mine.npz", "--epochs", 2, "-o", "base.npz")
-    train = ("train-adapter", "base.elm", "--data", "mine.npz", "--epochs", 2, "-o")
-    here = user / "bin" / "edgelora"
-    run(here, *base, folder=empty)
-    run(here, "quantize", "base.npz", "--data", "mine.npz", "-o", "base.elm", folder=empty)
-    run(here, *train, "here.ela", folder=empty)
-    run(*there, *train, "there.ela", folder=empty, PYTHONPATH=str(packages))
-    assert (empty / "there.ela").read_bytes() == (empty / "here.ela").read_bytes()
-
-
-SAMPLES = """
-import numpy as np
-random, y = np.random.default_rng(1), np.arange(60) % 3
-x = np.sin((2 + 3 * y[:, None]) * np.arange(32) / 5)[:, None, :, None] + random.normal(0, 0.3, (60, 1, 32, 2))
-np.savez("mine.npz", x=x.astype(np.float32), y=y, labels=["low", "middle", "high"])
-"""
+    here, there = aarch64.adapters(RELEASE, user / "bin", empty)
+    assert here == there
 
 
 def test_the_sdist_makes_the_wheel(user: Path, empty: Path) -> None:
