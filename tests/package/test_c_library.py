@@ -348,7 +348,11 @@ def test_zephyr_module(library: Path, tmp_path: Path) -> None:
 # ---- sizes
 
 
-@pytest.mark.parametrize("target", c_library_sizes.TARGETS if FULL else c_library_sizes.TARGETS[:1], ids=lambda target: target.name.split()[0])
+@pytest.mark.parametrize(
+    "target",
+    c_library_sizes.TARGETS if FULL else c_library_sizes.TARGETS[:1],
+    ids=lambda target: target.name.split()[0],
+)
 def test_documented_sizes(target: c_library_sizes.Target) -> None:
     assert c_library_sizes.row(target) in PAGE.read_text(), (
         "`.venv/bin/python tools/c_library_sizes.py` prints the rows"
