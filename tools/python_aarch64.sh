@@ -11,16 +11,16 @@ options=(-o APT::Architecture=arm64 -o APT::Architectures=arm64 -o "Dir::State=$
     -o Dir::State::status=/dev/null -o APT::Sandbox::User=root)
 
 rm -rf "$dest"
-mkdir -p "$dest/root/usr/lib" "$dest/apt/lists/partial" "$dest/apt/archives/partial"
-ln -s usr/lib "$dest/root/lib"
+mkdir -p "$dest/debian/usr/lib" "$dest/apt/lists/partial" "$dest/apt/archives/partial"
+ln -s usr/lib "$dest/debian/lib"
 "$apt" "${options[@]}" -qq update
 (cd "$dest/apt" && "$apt" "${options[@]}" -qq download "${packages[@]}")
 for package in "$dest"/apt/*.deb; do
-    dpkg-deb -x "$package" "$dest/root"
+    dpkg-deb -x "$package" "$dest/debian"
 done
 cat > "$dest/python" << EOF
 #!/bin/sh
-exec qemu-aarch64 -L "$dest/root" "$dest/root/usr/bin/python3.13" "\$@"
+exec qemu-aarch64 -L "$dest/debian" "$dest/debian/usr/bin/python3.13" "\$@"
 EOF
 chmod +x "$dest/python"
 "$dest/python" -c 'import platform, ssl; assert platform.machine() == "aarch64"'

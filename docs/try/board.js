@@ -1,6 +1,6 @@
 // A board behind a serial port: the link's session, its files, its store.
 
-import { joined, little, unpacked } from "./bytes.js";
+import { hex, joined, little, unpacked } from "./bytes.js";
 import { FrameReader, LINK_VERSION, OPS, STATUS, encode } from "./link.js";
 import { Line, RawRepl } from "./repl.js";
 
@@ -17,8 +17,7 @@ const IDLE = 20_000; // ms without a request, after which the agent ends
 const UPLOAD = "/store.upload";
 
 export async function sha256(bytes) {
-  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  return Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)));
 }
 
 const asJson = (value) => new TextEncoder().encode(JSON.stringify(value));

@@ -30,6 +30,9 @@ export function joined(parts) {
   return all;
 }
 
+/** Bytes in hexadecimal. */
+export const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+
 /** Little-endian bytes of a number. */
 export function little(value, size) {
   return Uint8Array.from({ length: size }, (_, i) => Math.floor(value / 2 ** (8 * i)) & 255);

@@ -1,6 +1,7 @@
 // Puts MicroPython on an ESP32 through the boot loader in its ROM: checks an image, then writes it.
 
 import { sha256 } from "./board.js";
+import { hex } from "./bytes.js";
 
 const BAUD = 460800;
 const ROM_BAUD = 115200;
@@ -18,7 +19,6 @@ const HASH = 32;
 const DAMAGED = "This image is cut short or damaged. Download it again.";
 const AGAIN = "The boot loader in ROM is intact: connect the board, then try again.";
 
-const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 const viewOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 
 /** The number of the chip that an image is for. */

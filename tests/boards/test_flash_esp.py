@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import esptool.cmds
 import pytest
-from esp_boot_loader import Board
+from esp_boot_loader import Board, plugged
 from esp_images import APP_OFFSET, BOARDS, image, program
 
 from edgelora.board.flash import common, esp
@@ -16,17 +16,9 @@ from edgelora.cli.main import main
 
 
 @pytest.fixture
-def plug() -> Iterator[type[Board]]:
-    """Makes emulated boards, which are closed when the test ends."""
-    boards: list[Board] = []
-
-    def make(chip: str) -> Board:
-        boards.append(Board(chip))
-        return boards[-1]
-
-    yield make
-    for board in boards:
-        board.close()
+def plug() -> Iterator[Callable[[str], Board]]:
+    with plugged() as make:
+        yield make
 
 
 def write(board: Board, data: bytes, profile: str | None = None, **options: object) -> list[tuple[int, int, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from esp_boot_loader import Board
+from esp_boot_loader import Board, plugged
 from esp_images import APP_OFFSET, BOARDS, image, program
 from fresh import FULL
 from page_board import Cable
@@ -36,16 +36,8 @@ def slow(context: BrowserContext) -> None:
 
 @pytest.fixture
 def plug() -> Iterator[Callable[[str], Board]]:
-    """Makes emulated boards, which are closed when the test ends."""
-    boards: list[Board] = []
-
-    def make(chip: str) -> Board:
-        boards.append(Board(chip))
-        return boards[-1]
-
-    yield make
-    for board in boards:
-        board.close()
+    with plugged() as make:
+        yield make
 
 
 def flashed(page: Page, data: bytes, folder: Path) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable, Iterator
 
 from esp32_mock_bootloader.server import BootloaderConnection, FlashImage, handle_client
 
@@ -48,3 +49,17 @@ class Board:
     def close(self) -> None:
         self.stop.set()
         self.server.close()
+
+
+@contextlib.contextmanager
+def plugged() -> Iterator[Callable[[str], Board]]:
+    """Makes emulated boards, which are closed at the end."""
+    boards: list[Board] = []
+
+    def make(chip: str) -> Board:
+        boards.append(Board(chip))
+        return boards[-1]
+
+    yield make
+    for board in boards:
+        board.close()
