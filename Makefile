@@ -114,8 +114,8 @@ demo: setup firmware-$(PORT)
 	@$(VENV)/bin/edgelora demo har --board $(BOARD)
 endif
 
-# `make test` with ten times as many random cases, long loops at full length, and a coverage report, which alone adds
-# half of the time.
+# `make test` with tests that repeat others on more boards and files, ten times as many random cases, long loops at full
+# length, and a coverage report, which alone adds half of the time.
 test-all: export EDGELORA_FULL := 1
 test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
 test-all: test faults

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from commands import edgelora
 from esp_images import BOARDS, image
+from fresh import in_full_runs, some
 
 from benchmarks.swap import layers_and_adapters
 from edgelora.base.resources import ROOT
@@ -43,7 +44,7 @@ def elf_of(board: str) -> Path:
     return ROOT / ".build" / "rp2" / board / "firmware.elf"
 
 
-@pytest.mark.parametrize("target", COMPILERS)
+@pytest.mark.parametrize("target", some([*COMPILERS]))
 def test_core_compiles_without_a_warning(target: str) -> None:
     flags = ["-std=c99", "-fsyntax-only", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
     include = [f"-I{MODULE / folder}" for folder in ("core", "crypto")]
@@ -175,6 +176,7 @@ def test_building_for_esp32_says_what_it_needs(tmp_path: Path, monkeypatch: pyte
     assert not (tmp_path / "out.bin").exists()
 
 
+@in_full_runs("compiles for a minute")
 def test_the_module_compiles_in_micropythons_alif_port(tmp_path: Path) -> None:
     """With the port's own rules and options, and Helium; its submodules, which linking takes, are in no package."""
     sources = [*(MODULE / "binding").glob("*.c"), MODULE / "core/kernels/simd/helium.c"]

@@ -8,6 +8,7 @@ import esptool.cmds
 import pytest
 from esp_boot_loader import Board, plugged
 from esp_images import APP_OFFSET, BOARDS, image, program
+from fresh import some
 
 from edgelora.board.flash import common, esp
 from edgelora.board.flash.write import flash
@@ -27,7 +28,7 @@ def write(board: Board, data: bytes, profile: str | None = None, **options: obje
     return steps
 
 
-@pytest.mark.parametrize("chip", BOARDS)
+@pytest.mark.parametrize("chip", some(BOARDS, 2))
 def test_write_verify_and_read_back(chip: str, plug) -> None:
     board, data = plug(chip), image(chip)
     steps = write(board, data, read_back=True)
@@ -37,7 +38,7 @@ def test_write_verify_and_read_back(chip: str, plug) -> None:
     assert all(done <= total for done, total, _ in steps)
 
 
-@pytest.mark.parametrize("chip", BOARDS)
+@pytest.mark.parametrize("chip", some(BOARDS, 2))
 def test_an_interrupted_flash_can_be_repeated(chip: str, plug, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(esptool.cmds, "DEFAULT_CONNECT_ATTEMPTS", 1)
     board, data = plug(chip), image(chip)
@@ -112,7 +113,7 @@ def test_images_are_checked_before_the_board_is_touched(chip: str) -> None:
     assert esp.profile_of(whole, "x.bin").name == chip
 
 
-@pytest.mark.parametrize("chip", BOARDS)
+@pytest.mark.parametrize("chip", some(BOARDS, 2))
 def test_an_image_for_more_flash_is_refused(chip: str, plug) -> None:
     board = plug(chip)
     with pytest.raises(common.FlashError, match="needs 8,388,608 bytes of flash, the board on .* has 4,194,304"):

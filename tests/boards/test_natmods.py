@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fresh import FULL
+from fresh import in_full_runs
 
 from edgelora import __version__
 from edgelora.base.resources import ROOT
@@ -40,7 +40,8 @@ def test_packages_are_complete_and_without_variables() -> None:
             assert bss == held and least < text + rodata < len(linked)
 
 
-@pytest.mark.parametrize("name", ["frontend", *(["edgelora", "_fleet"] if FULL else [])])
+@in_full_runs("builds modules")
+@pytest.mark.parametrize("name", ["frontend", "edgelora", "_fleet"])
 def test_two_checkouts_make_the_same_bytes(name: str, tmp_path: Path) -> None:
     """A module contains no path of the sources or of the build; one makefile builds all modules."""
     shutil.copytree(ROOT / "micropython_module", tmp_path / "elsewhere" / "micropython_module")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fresh import FULL
+from fresh import in_full_runs, some
 from processes import edgelora, metric_lines, read_report, result
 
 from edgelora.board import virtual_boards
@@ -60,7 +60,7 @@ def test_steps_before_the_board(made: Path) -> None:
         assert steps[board]["bytes"] > len(elm)
 
 
-@pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
+@pytest.mark.parametrize("mode", some(["frozen_a", "trainable_a"]))
 def test_personalization_on_unix(made: Path, unix: str, tmp_path: Path, mode: str) -> None:
     run, elm = tmp_path / "run", made / "har.elm"
     assert [d["board"] for d in result("devices") if d["port"] == unix] == ["unix"]
@@ -204,7 +204,7 @@ def test_tensorflows_quickstart_on_unix(unix: str, tmp_path: Path) -> None:
     parts = ["--data", tmp_path / "train.npz", "--test", tmp_path / "test.npz"]
     imported = result("import", file, *parts[:2], "-o", elm)
     assert [layer["kind"] for layer in imported["layers"]] == ["dense", "dense"]
-    for mode in ("frozen_a", "trainable_a"):
+    for mode in some(["frozen_a", "trainable_a"]):
         plan = result("plan", elm, "--mode", mode, "--rank", 4)
         options = ["--mode", mode, "--rank", 4, "--epochs", 20, "--force"]
         edgelora("personalize", elm, *parts, *options, "--port", unix, "-o", run)
@@ -251,7 +251,7 @@ def test_wake_word_on_unix(unix: str, tmp_path: Path) -> None:
     judged = ["eval", elm, "--adapter", run / "adapter.ela", "--data", tmp_path / "test.npz"]
     for where in (["--twin"], ["--port", unix]):
         assert result(*judged, *where)["accuracy"] == trained["accuracy_after"] == report["adapted_accuracy"]
-    for cache, placement in (("ram", "last"), ("flash", "last_block")):
+    for cache, placement in some([("ram", "last"), ("flash", "last_block")]):
         settings = ["--placement", placement, "--epochs", 1, "--cache", cache]
         edgelora("personalize", elm, *parts, *settings, "--port", unix, "--force", "-o", run)
         assert read_report(run)["host_twin_identical"] is True
@@ -270,6 +270,7 @@ def test_a_trial_leaves_the_boards_own_adapter(made: Path, unix: str, tmp_path: 
     assert (tmp_path / "pulled.ela").read_bytes() == (tmp_path / "2" / "adapter.ela").read_bytes()
 
 
+@in_full_runs("test_core.py and test_plan.py compare such sessions")
 def test_memory_savers_on_unix(spoken: Path, unix: str, tmp_path: Path) -> None:
     """Settings that save memory or time change no byte: each run equals the host twin's, which uses none of them."""
     elm, port = spoken / "kws.elm", ["--port", unix]
@@ -303,8 +304,8 @@ def test_memory_savers_on_unix(spoken: Path, unix: str, tmp_path: Path) -> None:
     assert "training needs at least" in refused.stderr and refused.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("ranks", [bytes(10) + b"\x07", bytes([1, 0, 32, 0, 3, 0, 9, 0, 4, 0, 2])])
-@pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
+@pytest.mark.parametrize("ranks", some([bytes(10) + b"\x07", bytes([1, 0, 32, 0, 3, 0, 9, 0, 4, 0, 2])]))
+@pytest.mark.parametrize("mode", some(["frozen_a", "trainable_a"]))
 def test_adapters_of_any_rank_are_evaluated(spoken: Path, unix: str, tmp_path: Path, ranks: bytes, mode: str) -> None:
     elm = (spoken / "kws.elm").read_bytes()
     session = Session(elm, ranks, mode)
@@ -320,7 +321,7 @@ def test_adapters_of_any_rank_are_evaluated(spoken: Path, unix: str, tmp_path: P
         assert result(*evaluate, *place)["accuracy"] == expected
 
 
-@pytest.mark.skipif(not FULL, reason="installation and personalization there are tested apart")
+@in_full_runs("installation and personalization there are tested apart")
 def test_demo_on_stock_firmware(tmp_path: Path) -> None:
     report = result("demo", "har", "--board", "virtual-riscv", "--subject", 3, "--epochs", 2, "-o", tmp_path)
     assert report["host_twin_identical"] is True

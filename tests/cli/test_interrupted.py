@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fresh import some
 from processes import COMMAND, edgelora, metric_lines, read_report, result
 
 from edgelora.board.sim import virtual_board
@@ -40,7 +41,7 @@ def check_resumed(arguments: list[object], run: Path, least: int) -> None:
 
 @pytest.mark.parametrize(
     "how, expected, cache",
-    [(signal.SIGTERM, "130 ", []), (signal.SIGKILL, "-9 ", ["--placement", "last_block", "--cache", "flash"])],
+    some([(signal.SIGTERM, "130 ", []), (signal.SIGKILL, "-9 ", ["--placement", "last_block", "--cache", "flash"])]),
 )
 def test_host_stops_in_the_middle(
     made: Path, unix: str, tmp_path: Path, how: signal.Signals, expected: str, cache: list[str]
@@ -60,10 +61,18 @@ def test_host_stops_in_the_middle(
 
 @pytest.mark.parametrize(
     "board, image, settings, cut_after, kept",
-    [
-        ("unix", "har.romfs", ["--data", "har:3", "--epochs", 20], 45, 36),
-        ("virtual-pico", "har.uf2", ["--data", "train.npz", "--test", "test.npz", "--epochs", 4, "--no-rows"], 4, 2),
-    ],
+    some(
+        [
+            ("unix", "har.romfs", ["--data", "har:3", "--epochs", 20], 45, 36),
+            (
+                "virtual-pico",
+                "har.uf2",
+                ["--data", "train.npz", "--test", "test.npz", "--epochs", 4, "--no-rows"],
+                4,
+                2,
+            ),
+        ]
+    ),
 )
 def test_power_cut(
     made: Path, tmp_path: Path, board: str, image: str, settings: list[object], cut_after: int, kept: int

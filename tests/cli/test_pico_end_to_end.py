@@ -6,7 +6,7 @@ from pathlib import Path
 
 import fresh
 import numpy as np
-from fresh import FULL
+from fresh import FULL, in_full_runs
 from processes import edgelora, read_report, result
 
 from edgelora.board.build import program
@@ -76,6 +76,7 @@ def test_stock_firmware(made: Path, tmp_path: Path) -> None:
     assert result("sim", "virtual-pico-stock", "--stop", "--state", state) == {"stopped": port[1:]}
 
 
+@in_full_runs("the test above installs and trains there")
 def test_the_demo_on_stock_firmware(tmp_path: Path) -> None:
     """The demo uses most of the heap that a native module leaves free, in blocks that must fit."""
     report = result("demo", "har", "--board", "virtual-pico-stock", "-o", tmp_path)

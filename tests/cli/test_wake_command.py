@@ -11,6 +11,7 @@ import numpy as np
 import processes
 import pytest
 from commands import edgelora, result
+from fresh import in_full_runs
 
 from edgelora.core.formats.elm import unpack_model
 from edgelora.core.formats.wake_manifest import load_manifest, model_beside
@@ -62,6 +63,7 @@ def test_a_training_step_fits_a_pico_beside_its_microphone(folder: Path) -> None
     assert Session(elm, *RECIPE.settings(elm), frames=unpack_model(elm).reach).arena_bytes <= 40 * 1024
 
 
+@in_full_runs("test_readme.py runs the guide: learn, test, merge")
 def test_an_owner_who_was_not_heard_is_heard(folder: Path) -> None:
     given = ("--enrol", *files(folder, "word"), "--miss", *files(folder, "miss"), "--talk", *files(folder, "talk"))
     model, adapter = str(folder / "nabu.elm"), folder / "me.ela"
@@ -85,6 +87,7 @@ def test_an_owner_who_was_not_heard_is_heard(folder: Path) -> None:
     assert again["own"]["heard"] >= adapted["own"]["heard"] - 1 and again["window"] == found["adapted"]["window"]
 
 
+@in_full_runs("trains for a minute")
 def test_one_adapter_learns_two_owners(folder: Path) -> None:
     """Each is judged; one who is heard less often than by the base is a reason against it."""
     for name, person, words in (("anna", OWNER, PHRASE.said), ("ben", DEVELOPMENT[3], PHRASE.said)):

@@ -13,6 +13,7 @@ from shutil import which
 import numpy as np
 import pytest
 from commands import edgelora, result
+from fresh import in_full_runs
 from processes import COMMAND
 
 from edgelora.base.resources import ROOT
@@ -90,6 +91,7 @@ def content(path: Path) -> bytes:
         return file.readframes(file.getnframes())
 
 
+@in_full_runs("minutes; the next test listens on the Pico, the studio's enrols")
 def test_an_owner_enrols_is_learned_and_corrects(board: Path) -> None:
     """What the board records is what its microphone heard; what was learned hears the owner there."""
     words, misses = said(0, PHRASE.said, 0, 6), said(0, PHRASE.misses[0], 0, 2)

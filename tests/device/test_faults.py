@@ -13,12 +13,13 @@ from pathlib import Path
 
 import fault_cases
 import pytest
+from fresh import FULL
 
 from edgelora.base.resources import ROOT, stubs
 
 PROGRAMS = Path(__file__).parent / "programs"
 FIRMWARE = ROOT / ".build" / "faults" / "micropython"  # make firmware-faults
-MOST = 8  # tested n for each action and fault
+MOST = 8 if FULL else 4  # tested n for each action and fault
 GROUP, GROUPS = 16, 11  # actions that run in one process, limited by its heap
 ASKS_HARDWARE = {"ADC", "MPU6050", "LSM6DS3", "I2S", "Host", "Press", "Keyboard"}  # they keep nothing
 TAKES_NO_MEMORY = {  # and change nothing that is kept

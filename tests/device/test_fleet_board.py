@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fleet_boards import PythonMember
-from fresh import FULL
+from fresh import in_full_runs
 
 from edgelora.base.resources import ROOT
 from edgelora.board.build import program
@@ -418,7 +418,7 @@ def test_round_on_the_virtual_pico(person: Person, tmp_path: Path) -> None:
         board.kill()
 
 
-@pytest.mark.skipif(not FULL, reason="a minute of an emulated Pico")
+@in_full_runs("a minute of an emulated Pico")
 def test_a_stock_pico_says_that_a_round_needs_more_memory(tmp_path: Path) -> None:
     """With modules on the heap, the fleets' base by name, a frozen A and 24 neighbours."""
     base = fleet_base()
@@ -486,6 +486,7 @@ def test_personalized_from_the_global_adapter(person: Person, tmp_path: Path) ->
     assert personalized(here, Plan(mode="frozen_a"), None, person.many, 0) != (tmp_path / "personal.ela").read_bytes()
 
 
+@in_full_runs("takes a minute; the test above personalizes")
 def test_personalizing_keeps_what_is_better_and_forgets_what_is_old(tmp_path: Path) -> None:
     base = fleet_base()
     samples = boards_of("har", base.elm, base.name, 8).of(0).train

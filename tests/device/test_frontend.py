@@ -111,7 +111,7 @@ def test_from_samples_to_a_decision(kind: str, folder: Path) -> None:
     assert told.splitlines() == expected and len(expected) > 2
 
 
-@pytest.mark.parametrize("name", ["virtual-pico", "virtual-pico-stock"])
+@pytest.mark.parametrize("name", fresh.some(["virtual-pico", "virtual-pico-stock"]))
 def test_emulated_pico(name: str, folder: Path, tmp_path: Path) -> None:
     """In firmware and as native modules on stock firmware: the same features, within a limit of cycles."""
     image = build.build_firmware(name, {}, tmp_path / "image")

@@ -17,7 +17,7 @@ import class_cases
 import numpy as np
 import pytest
 from commands import edgelora, execute, result
-from fresh import FULL
+from fresh import in_full_runs
 
 from benchmarks.swap import MODEL, WIDTHS, layers_and_adapters
 from edgelora.base.resources import ROOT
@@ -352,6 +352,7 @@ class RecordedPico:
         return found
 
 
+@in_full_runs("test_learner.py cuts the power of a virtual Pico, the tests above at every operation elsewhere")
 def test_power_cut_at_every_flash_command_of_the_virtual_pico(tmp_path: Path) -> None:
     """Put, replace, evict, pin, rename, activate, remove, update, fall back: 0 adapters lost, 0 unusable stores.
 
@@ -420,7 +421,7 @@ def test_power_cut_at_every_flash_command_of_the_virtual_pico(tmp_path: Path) ->
     }
     (tmp_path / "steps.json").write_text(json.dumps(told))
     check_cuts(run_device(f"import flash_replay; flash_replay.main({str(tmp_path)!r})"), 200)
-    boot_some(pico, first, every=40 if FULL else 110)
+    boot_some(pico, first, every=40)
 
 
 def boot_some(pico: RecordedPico, state: list[Any], every: int) -> None:

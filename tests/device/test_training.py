@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import reference
 from documents import blocks
+from fresh import FULL, SEED
 
 from benchmarks.swap import layers_and_adapters
 from edgelora.board import build, virtual_boards
@@ -68,6 +69,11 @@ def killed(code: str, folder: Path) -> None:
         line = process.stdout.readline()
         process.kill()
     assert line.startswith("STEPS"), line
+
+
+def kills(steps: int) -> range:
+    """After which steps a run is killed: each in a full run, else each fifth, others in every run."""
+    return range(steps) if FULL else range(SEED % 5, steps, 5)
 
 
 def packed(samples: Samples, base_id: bytes) -> bytes:
@@ -190,7 +196,7 @@ def test_killed_after_each_step(
     recipe = Recipe(mode=mode, **SETTINGS)
     adapter, state = guarded(*har, held, recipe)[:2] if judged else by_the_twin(*har, recipe)
     by = "'held.eld'" if judged else None
-    for steps in range(STEPS + 3 * HELD if judged else STEPS):
+    for steps in kills(STEPS + 3 * HELD if judged else STEPS):
         for name in ("store", "rtc"):
             (folder / name).unlink(missing_ok=True)
         killed(f"training_runs.wait_to_be_killed({mode!r}, {steps}, {rtc}, held={by})", folder)
@@ -235,7 +241,7 @@ def test_keyword_network_with_adapters_on_every_pointwise_layer(keyword_elm: byt
     recipe = Recipe(placement="pointwise", **SETTINGS)
     ranks = recipe.ranks(keyword_elm)
     adapter, state = by_the_twin(keyword_elm, samples, recipe)
-    for steps in range(18):
+    for steps in kills(18):
         (tmp_path / "store").unlink(missing_ok=True)
         killed(f"training_runs.wait_to_be_killed('frozen_a', {steps}, False, {ranks})", tmp_path)
         output = device(f"training_runs.finish('frozen_a', False, {ranks})", tmp_path)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import edgelora, result
+from fresh import in_full_runs
 
 from edgelora.board.build import build_firmware
 from edgelora.board.link.client import Link
@@ -156,6 +157,7 @@ def share_of_one(site: Site, version: int) -> tuple[int, int]:
     raise AssertionError
 
 
+@in_full_runs("other tests publish to desktop boards")
 def test_a_global_adapter_is_published_to_picos_and_withdrawn(
     picos: Picos, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

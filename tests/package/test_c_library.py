@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from documents import blocks
-from fresh import FULL
+from fresh import some
 from once import made_once
 
 from edgelora.base.resources import ROOT
@@ -289,7 +289,7 @@ def build_sketch(board: Emulated, library: Path, sketch: Path, folder: Path) -> 
     return folder / "sketch.elf"
 
 
-@pytest.mark.parametrize("board", [pytest.param(MICROBIT, id="Cortex-M0"), pytest.param(RISCV, id="RV32")])
+@pytest.mark.parametrize("board", some([pytest.param(MICROBIT, id="Cortex-M0"), pytest.param(RISCV, id="RV32")]))
 def test_arduino_sketch(board: Emulated, library: Path, trained: Trained, tmp_path: Path) -> None:
     """On an emulated micro:bit, with its 16 KB of RAM, and on an RV32: the twin's losses, classes and adapter."""
     program = build_sketch(board, library, library / "examples" / "Personalize" / "Personalize.ino", tmp_path)
@@ -350,7 +350,7 @@ def test_zephyr_module(library: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "target",
-    c_library_sizes.TARGETS if FULL else c_library_sizes.TARGETS[:1],
+    some(c_library_sizes.TARGETS),
     ids=lambda target: target.name.split()[0],
 )
 def test_documented_sizes(target: c_library_sizes.Target) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
-from fresh import FULL
+from fresh import FULL, in_full_runs
 from processes import result
 from random_models import random_model
 from tflite_writer import write_tflite
@@ -318,7 +318,7 @@ def shown(newcomer: User, name: str, board: str, *options: object) -> dict[str, 
     return told
 
 
-NEEDS_MINUTES = pytest.mark.skipif(not FULL, reason="takes minutes: make test-all")
+NEEDS_MINUTES = in_full_runs("takes minutes")
 
 
 def test_demo_har_on_the_desktop_board(newcomer: User) -> None:
@@ -326,6 +326,7 @@ def test_demo_har_on_the_desktop_board(newcomer: User) -> None:
     assert report["adapted_accuracy"] > report["base_accuracy"] and not report["board"].startswith("stock")
 
 
+@in_full_runs("other tests run the demo there from a checkout, and here on a desktop board")
 def test_demo_har_on_the_pico(newcomer: User, tmp_path: Path) -> None:
     """Same bytes as from a checkout; times within 0.2 %, as the board's timer interrupts vary."""
     options = ("--epochs", 1)
@@ -339,6 +340,7 @@ def test_demo_har_on_the_pico(newcomer: User, tmp_path: Path) -> None:
     assert len({(folder / "adapter.ela").read_bytes() for folder in adapters}) == 1
 
 
+@NEEDS_MINUTES
 def test_demo_machine_on_the_desktop_board(newcomer: User) -> None:
     assert shown(newcomer, "machine", "unix")["activated"]
 
