@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import commands
 import numpy as np
 import pytest
 from fresh import in_full_runs, some
@@ -133,13 +134,13 @@ def test_planned_ranks_on_unix(made: Path, unix: str, tmp_path: Path) -> None:
 
 def test_plan_files_that_are_refused(made: Path, tmp_path: Path) -> None:
     good = tmp_path / "plan.json"
-    edgelora("plan", made / "har.elm", "--rank", 2, "--ram", "16K", "-o", good)
+    commands.edgelora("plan", made / "har.elm", "--rank", 2, "--ram", "16K", "-o", good)
     text = good.read_text()
 
     def refused(content: str, *options: object) -> str:
         (tmp_path / "bad.json").write_text(content)
         train = ["--data", made / "train.npz", "-o", tmp_path / "a.ela", "--plan", tmp_path / "bad.json"]
-        told = edgelora("train-adapter", made / "har.elm", *train, *options, code=1).stderr
+        told = commands.edgelora("train-adapter", made / "har.elm", *train, *options, code=1)
         assert told.startswith("edgelora: ") and told.count("\n") == 1 and not (tmp_path / "a.ela").exists()
         return told
 
@@ -154,7 +155,8 @@ def test_plan_files_that_are_refused(made: Path, tmp_path: Path) -> None:
     for change in ({"epochs": 1.5}, {"mode": "mode"}, {"micro_batch": "8"}, {"given_ranks": [2, 2]}, {"ram": 100}):
         assert "damaged" in refused(json.dumps(plan | {"recipe": plan["recipe"] | change}))
     assert "the plan decides rank, ram" in refused(text, "--rank", 4, "--ram", "8K")
-    told = edgelora("train-adapter", made / "other.elm", "--data", made / "train.npz", "--plan", good, code=1).stderr
+    other_base = ("train-adapter", made / "other.elm", "--data", made / "train.npz", "--plan", good)
+    told = commands.edgelora(*other_base, code=1)
     assert f"was made for base {plan['base_id']}, this is" in told
 
 
@@ -225,6 +227,7 @@ def test_tensorflows_quickstart_on_unix(unix: str, tmp_path: Path) -> None:
         assert session.logits.tolist() == tflm(x.reshape(28, 28)).tolist()
 
 
+@in_full_runs("test_wake_command.py trains a wake word on a board")
 def test_wake_word_on_unix(unix: str, tmp_path: Path) -> None:
     """A streaming network with one output: imported, planned, personalized from windows of frames, evaluated."""
     pytest.importorskip("tflite_micro")

@@ -54,6 +54,7 @@ def test_virtual_pico_from_empty_flash(made: Path, tmp_path: Path) -> None:
     assert result("sim", "virtual-pico", "--stop", "--state", state) == {"stopped": [board["port"]]}
 
 
+@in_full_runs("test_wheel.py and test_bare_boards.py install there, test_put_on_board.py learns")
 def test_stock_firmware(made: Path, tmp_path: Path) -> None:
     """A Pico with MicroPython's own image: EdgeLoRA is installed as files; the base is loaded from the filesystem into
     RAM."""
@@ -76,13 +77,14 @@ def test_stock_firmware(made: Path, tmp_path: Path) -> None:
     assert result("sim", "virtual-pico-stock", "--stop", "--state", state) == {"stopped": port[1:]}
 
 
-@in_full_runs("the test above installs and trains there")
+@in_full_runs("takes a minute")
 def test_the_demo_on_stock_firmware(tmp_path: Path) -> None:
     """The demo uses most of the heap that a native module leaves free, in blocks that must fit."""
     report = result("demo", "har", "--board", "virtual-pico-stock", "-o", tmp_path)
     assert report["host_twin_identical"] is True and report["activated"] is True
 
 
+@in_full_runs("the first test trains there")
 def test_keywords_on_the_virtual_pico(spoken: Path, tmp_path: Path) -> None:
     state, elm = tmp_path / "board", spoken / "kws.elm"
     edgelora("build", "--board", "virtual-pico", "--model", elm, "-o", tmp_path / "kws.uf2")

@@ -91,7 +91,7 @@ def content(path: Path) -> bytes:
         return file.readframes(file.getnframes())
 
 
-@in_full_runs("minutes; the next test listens on the Pico, the studio's enrols")
+@in_full_runs("minutes; the studio's test enrols, learns and listens")
 def test_an_owner_enrols_is_learned_and_corrects(board: Path) -> None:
     """What the board records is what its microphone heard; what was learned hears the owner there."""
     words, misses = said(0, PHRASE.said, 0, 6), said(0, PHRASE.misses[0], 0, 2)
@@ -120,6 +120,7 @@ def test_an_owner_enrols_is_learned_and_corrects(board: Path) -> None:
     assert len(list((board / "anna/said").iterdir())) == 7, "the press after what was not heard"
 
 
+@in_full_runs("trains for a minute")
 def test_owners_switch_while_a_board_listens(board: Path) -> None:
     """By a time of the stream or, with a keyboard, by a key: the word counts with the adapter that hears it."""
     manifest = load_manifest(MANIFEST)

@@ -6,7 +6,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from fresh import FULL
+from fresh import FULL, some
 from random_models import random_adapter, random_frames, random_input, random_model, random_target
 from random_transformers import random_transformer
 from reference import (
@@ -156,8 +156,8 @@ def _dequantized(model: QuantModel, adapter: Adapter, index: int, which: str, in
     return real * (op.multiplier * 2.0 ** (op.shift.astype(float) - 31))[:, None] * 2.0**layer.branch_shift
 
 
-@pytest.mark.parametrize("trainable_a", [False, True])
-@pytest.mark.parametrize("momentum", [0, 3])
+@pytest.mark.parametrize("trainable_a", some([False, True]))
+@pytest.mark.parametrize("momentum", some([0, 3]))
 @pytest.mark.parametrize("kinds", [("conv", "dense"), ("conv", "residual", "max_pool", "dense", "softmax")])
 def test_learns(kinds: tuple[str, ...], trainable_a: bool, momentum: int) -> None:
     """Four classes of noisy patterns, which the untrained base can't distinguish, are learned."""

@@ -18,6 +18,7 @@ import pytest
 from commands import edgelora, execute, result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fleet_boards import learned
+from fresh import in_full_runs
 from numpy.typing import NDArray
 
 from edgelora.base.resources import ROOT
@@ -186,6 +187,7 @@ def stack() -> Iterator[contextlib.ExitStack]:
         yield held
 
 
+@in_full_runs("minutes; test_fleet_board.py has a round on a Pico, test_fleet_round.py one among twins")
 def test_different_boards_give_the_same_bytes_as_twins(
     tmp_path: Path, stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from documents import blocks
-from fresh import some
+from fresh import in_full_runs, some
 from once import made_once
 
 from edgelora.base.resources import ROOT
@@ -348,9 +348,10 @@ def test_zephyr_module(library: Path, tmp_path: Path) -> None:
 # ---- sizes
 
 
+@in_full_runs("compiles for minutes")
 @pytest.mark.parametrize(
     "target",
-    some(c_library_sizes.TARGETS),
+    c_library_sizes.TARGETS,
     ids=lambda target: target.name.split()[0],
 )
 def test_documented_sizes(target: c_library_sizes.Target) -> None:

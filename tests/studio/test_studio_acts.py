@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fresh import in_full_runs
 from playwright.sync_api import Page, expect
 from studio_projects import FIRST, PERSON, collect
 
@@ -85,6 +86,7 @@ def test_a_virtual_board_is_no_keyboard(tmp_path: Path) -> None:
         acts.start(SimpleNamespace(state=SimpleNamespace(is_virtual=True)))
 
 
+@in_full_runs("minutes; test_put_on_board.py and test_board_acts.py have boards that act")
 def test_from_samples_to_a_board_that_acts(
     studios: Callable[..., Any], pages: Callable[..., Page], motion: Path, tmp_path: Path
 ) -> None:

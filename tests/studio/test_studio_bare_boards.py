@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fresh import in_full_runs
 from playwright.sync_api import expect
 
 from edgelora.board.build import build_firmware
@@ -50,6 +51,7 @@ def test_a_board_in_its_boot_loader_is_flashed(
     board.kill()
 
 
+@in_full_runs("the page of docs/try installs on the same firmware, test_wheel.py, too")
 def test_stock_firmware_gets_edgelora(studios: Callable, pages: Callable) -> None:
     page = pages(studios())
     page.get_by_label("Kind").click()

@@ -1,7 +1,7 @@
 """A person's whole path on the page with a virtual Pico: from nothing to gestures of their own, kept, and one more.
 
-Only by keyboard, with samples taken by the board's own button; or by mouse, with the cable pulled while the board gets
-a base, while it senses, and while it learns. Full runs have both.
+First only by keyboard, with samples taken by the board's own button. Then by mouse, with the cable pulled while the
+board gets a base, while it senses, and while it learns.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fresh import some
+from fresh import in_full_runs
 from playwright.sync_api import Locator, Page, expect
 
 from edgelora.board import virtual_boards
@@ -202,7 +202,8 @@ def right(studio, motion: Path, tmp_path: Path) -> dict[str, float]:
         handle.stop()
 
 
-@pytest.mark.parametrize("pulled", some([False, True]), ids=lambda pulled: "pulled" if pulled else "plugged")
+@in_full_runs("minutes; test_studio_learn.py and others go parts of the way, on a faster board")
+@pytest.mark.parametrize("pulled", [False, True], ids=["plugged", "pulled"])
 def test_from_an_empty_page_to_own_gestures(
     studios: Callable, pages: Callable, motion: Path, tmp_path: Path, pulled: bool
 ) -> None:

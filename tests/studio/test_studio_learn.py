@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fresh import in_full_runs, some
 from playwright.sync_api import Page, expect
 from processes import metric_lines, read_report
 from sensing import motion_base
@@ -173,6 +174,7 @@ def test_own_gestures(studios: Studios, pages: Pages, tmp_path: Path) -> None:
     assert store.adapters[0].base_id == load_base(folder / "bases" / "own-motion.elm").base_id
 
 
+@in_full_runs("test_own_gestures adds a class and learns again")
 def test_learning_again_after_a_class_was_added(studios: Studios, pages: Pages, tmp_path: Path) -> None:
     """The class is added again with the chosen length and leader; discarding it restores the previous adapter."""
     folder = project(tmp_path / "project", dict.fromkeys(("circle", "wave"), 8))
@@ -221,7 +223,7 @@ def stored(studio: Any, name: str = "") -> tuple[StoreState, bytes]:
 
 @pytest.mark.parametrize(
     ("leads", "how_long", "updates"),
-    [("board", "thorough", 10), ("with this computer", "usual", 20)],
+    some([("board", "thorough", 10), ("with this computer", "usual", 20)]),
 )
 def test_a_run_outlives_its_page_and_its_cable(
     studios: Studios, pages: Pages, tmp_path: Path, leads: str, how_long: str, updates: int

@@ -885,6 +885,7 @@ class Pico:
         return int(version), sha256
 
 
+@fresh.in_full_runs("desktop boards are updated in the same way, and test_readme.py updates a Pico")
 def test_virtual_pico_is_updated_over_serial(field: Field, tmp_path: Path) -> None:
     image = build.build_firmware("virtual-pico", {"har.elm": field.elm}, tmp_path / "fw.uf2")
     pico = Pico(image, tmp_path / "pico")
