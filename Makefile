@@ -317,20 +317,21 @@ $(STAMPS)/emulator: $(wildcard tools/emulator/*) $(STAMPS)/venv
 	@touch $@
 
 $(STAMPS)/docs: pyproject.toml requirements.lock | $(STAMPS)/venv
-	@$(STEP) "documentation tools" $(VENV)/bin/pip install --disable-pip-version-check -c requirements.lock -e '.[docs]'
+	@$(STEP) "documentation tools" $(VENV)/bin/pip install --no-compile --disable-pip-version-check -c requirements.lock -e '.[docs]'
 	@touch $@
 
-# An environment of their own, since TensorFlow and PyTorch are large.
+# An environment of their own, since TensorFlow and PyTorch are large: most of their modules are never imported, so Python
+# compiles those that are.
 $(STAMPS)/frameworks: pyproject.toml requirements.lock | $(STAMPS)/packages-base
 	@$(STEP) "frameworks" $(PYTHON) -m venv $(FRAMEWORKS)
-	@$(STEP) "tensorflow pytorch" $(FRAMEWORKS)/bin/pip install --disable-pip-version-check -c requirements.lock \
+	@$(STEP) "tensorflow pytorch" $(FRAMEWORKS)/bin/pip install --no-compile --disable-pip-version-check -c requirements.lock \
 	    -e '.[demo,cbor,dev,keras,litert,torch]' transformers peft sentencepiece
 	@touch $@
 
 # Flower and the privacy accountant: they have pins of their own, since Flower needs older versions of other packages.
 $(STAMPS)/fleet: pyproject.toml requirements-fleet.lock | $(STAMPS)/packages-base
 	@$(STEP) "fleet" $(PYTHON) -m venv $(FLEET)
-	@$(STEP) "flower" $(FLEET)/bin/pip install --disable-pip-version-check -c requirements-fleet.lock -e '.[sim,demo,fleet]' \
+	@$(STEP) "flower" $(FLEET)/bin/pip install --no-compile --disable-pip-version-check -c requirements-fleet.lock -e '.[sim,demo,fleet]' \
 	    pytest pytest-timeout
 	@touch $@
 
