@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fresh import in_full_runs
 
 from edgelora.fleet.deployment import Deployment, free_port, write_project
 from edgelora.fleet.federation import Federation
@@ -25,6 +26,7 @@ def waited(done: Callable[[], bool], seconds: float = 300.0) -> None:
         time.sleep(0.3)
 
 
+@in_full_runs("two minutes of processor time; test_strangers.py has a deployment, too")
 @pytest.mark.timeout(1500)
 def test_strangers_frozen_and_killed_nodes_and_a_killed_server(tmp_path: Path) -> None:
     base = fleet_base()

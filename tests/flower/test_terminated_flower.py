@@ -53,19 +53,19 @@ def told_to_end(command: list[object], folder: Path, how: int, when: Callable[[s
 
 @pytest.mark.timeout(600)
 def test_a_terminated_fleet_leaves_no_process(tmp_path: Path) -> None:
-    """Of a starting demo, of a simulation in a pool, of rounds on Flower."""
+    """Of a simulation in a pool; in full runs of a starting demo, and of rounds on Flower, too."""
     demo, run, pool = (tmp_path / name for name in ("demo", "a run", "pool"))
-    words: list[object] = ["demo", "fleet", "--boards", "unix", "--twins", 3, "-o", demo]
-    assert told_to_end(words, demo, signal.SIGHUP, lambda those: "flower-supernode" in those) == 130
 
     def carried(folder: Path) -> bool:
         state = folder / "state.json"
         return state.exists() and bool(json.loads(state.read_text())["rounds"])
 
-    words = ["fleet", "simulate", pool, "--rounds", 1000, "--no-accuracy"]
+    words: list[object] = ["fleet", "simulate", pool, "--rounds", 1000, "--no-accuracy"]
     assert told_to_end(words, pool, signal.SIGTERM, lambda _: carried(pool)) == 130
     if not FULL:
         return
+    words = ["demo", "fleet", "--boards", "unix", "--twins", 3, "-o", demo]
+    assert told_to_end(words, demo, signal.SIGHUP, lambda those: "flower-supernode" in those) == 130
     address = f"127.0.0.1:{free_port()}"
     edgelora("fleet", "init", run, "--data", "har", "--rounds", 1000, "--address", address)
     words = ["fleet", "run", run, "--start", "--nodes", 1]
