@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from fresh import some
 from tflite_micro.python.tflite_micro import runtime
 
 import edgelora
@@ -183,7 +184,7 @@ LSTMS = {
 }
 
 
-@pytest.mark.parametrize("name", LSTMS)
+@pytest.mark.parametrize("name", some([*LSTMS], 2))
 def test_plain_lstm_is_one_op(name: str) -> None:
     """For any number of steps: TensorFlow Lite Micro's bytes from an empty state, and values close to Keras'."""
     K.utils.set_random_seed(5)
@@ -282,7 +283,7 @@ def test_standard_deviations_are_made_of_multiplications() -> None:
             assert session.logits.tolist() == interpreter.get_output(0).reshape(-1).tolist()
 
 
-@pytest.mark.parametrize("size", [(5, 4), (13, 20), (26, 9), (1, 7)])
+@pytest.mark.parametrize("size", some([(5, 4), (13, 20), (26, 9), (1, 7)]))
 def test_resizing_is_made_of_matrices(size: tuple[int, int]) -> None:
     K.utils.set_random_seed(5)
     layers = [L.Resizing(*size), L.Conv2D(3, 1, activation="relu"), L.Flatten(), L.Dense(3)]
@@ -293,7 +294,7 @@ def test_resizing_is_made_of_matrices(size: tuple[int, int]) -> None:
     check_outputs(made, keras.convert(model, x), x)
 
 
-@pytest.mark.parametrize("fields", [{}, {"value_dim": 3}, {"use_bias": False, "output_shape": 4}])
+@pytest.mark.parametrize("fields", some([{}, {"value_dim": 3}, {"use_bias": False, "output_shape": 4}]))
 def test_attention_equals_tflite_micro(fields: dict) -> None:
     K.utils.set_random_seed(6)
     source = K.Input((9, 6))
@@ -331,13 +332,16 @@ def encoder(norm: type, after: bool, last: bool, causal: bool, symbols: int) -> 
 
 @pytest.mark.parametrize(
     ("norm", "after", "last", "causal", "symbols", "streams"),
-    [
-        (L.LayerNormalization, False, True, False, 0, 5),
-        (L.RMSNormalization, False, True, True, 0, 5),
-        (L.LayerNormalization, True, False, False, 0, 8),
-        (L.LayerNormalization, False, False, False, 0, 4),
-        (L.LayerNormalization, False, True, True, 40, 5),
-    ],
+    some(
+        [
+            (L.LayerNormalization, False, True, False, 0, 5),
+            (L.RMSNormalization, False, True, True, 0, 5),
+            (L.LayerNormalization, True, False, False, 0, 8),
+            (L.LayerNormalization, False, False, False, 0, 4),
+            (L.LayerNormalization, False, True, True, 40, 5),
+        ],
+        2,
+    ),
 )
 def test_transformers_are_fused(
     norm: type, after: bool, last: bool, causal: bool, symbols: int, streams: int, tmp_path: Path

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fresh import some
 from torch import nn as tnn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
@@ -468,7 +469,7 @@ def test_lora_of_a_depthwise_layer_is_refused_by_name() -> None:
         peft.import_adapter(made.elm, [one], net=made.net)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", some(range(2)))
 def test_trained_lora_keeps_its_accuracy(seed: int, tmp_path: Path) -> None:
     """A network with batch normalization, trained, then adapted by LoRA to a user's other classes."""
     torch.manual_seed(seed)
