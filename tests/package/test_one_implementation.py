@@ -120,12 +120,12 @@ def written_again(path: str, source: str) -> list[str]:
     """What a host module redefines from the device: functions, constants of this name and value, names of files."""
     tree = ast.parse(source)
     literals = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
-    again = [hex(value) for value in literals if isinstance(value, int) and value in MULTIPLIERS]
+    again = [hex(value) for value in literals if isinstance(value, int) and value in device_multipliers()]
     if path.rpartition("/")[0] in BOTH_ENDS:
         return again
-    again += [value for value in literals if value in PATHS]
-    again += [name for name, value in constants(tree) if (name, value) in VALUES]
-    again += [name for name, body in bodies(ast.parse(source)) if body in BODIES]
+    again += [value for value in literals if value in device_paths()]
+    again += [name for name, value in constants(tree) if (name, value) in device_values()]
+    again += [name for name, body in bodies(ast.parse(source)) if body in device_bodies()]
     return [name for name in again if (path, name) not in NOT_THE_DEVICES]
 
 
@@ -134,7 +134,7 @@ def taken(tree: ast.Module) -> Iterator[str]:
     for node in tree.body:
         if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(node.value, ast.Attribute):
             continue
-        if node.value.attr in CONSTANTS and re.match(r"_|device\.module", ast.unparse(node.value)):
+        if node.value.attr in device_constants() and re.match(r"_|device\.module", ast.unparse(node.value)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             yield from map(ast.unparse, targets)
 
@@ -148,7 +148,7 @@ def calculated(path: str, source: str) -> list[str]:
             parts = [node.left, node.right]
         elif isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE):
             parts = [node.left, *node.comparators]
-        if any(isinstance(part, ast.Name) and part.id in TAKEN for each in parts for part in ast.walk(each)):
+        if any(isinstance(part, ast.Name) and part.id in taken_names() for each in parts for part in ast.walk(each)):
             found.add(ast.unparse(node))
     longest = {one for one in found if not any(one != other and one in other for other in found)}
     return sorted(one for one in longest if (path, one) not in WORDED)
@@ -158,20 +158,45 @@ def _trees() -> list[ast.Module]:
     return [ast.parse(path.read_text()) for path in sorted(DEVICE.glob("*.py"))]
 
 
-BODIES = {body for tree in _trees() for _, body in bodies(tree)}
-VALUES = {pair for tree in _trees() for pair in constants(tree) if pair[0] not in ("VERSION", "MAGIC", "NONE")}
-CONSTANTS = {name for tree in _trees() for name, _ in constants(tree)} - {"VERSION"}  # which many formats have
-PATHS = {  # of files on a board
-    value
-    for _, values in VALUES
-    for value in (values if isinstance(values, tuple) else (values,))
-    if isinstance(value, str) and value.startswith("/")
-}
-MULTIPLIERS = {
-    int(found, 16) for found in re.findall(r"\b0x[0-9A-F]{8}(?=u\b)", (CORE / "fixed.h").read_text())
-}  # of `mix`
 MODULES = sorted(path.relative_to(HOST).as_posix() for path in HOST.rglob("*.py"))
-TAKEN = {name for path in MODULES for name in taken(ast.parse((HOST / path).read_text()))}
+
+
+# Found when a test asks: each of pytest's workers imports this module.
+
+
+@functools.cache
+def device_bodies() -> set[str]:
+    return {body for tree in _trees() for _, body in bodies(tree)}
+
+
+@functools.cache
+def device_values() -> set[tuple[str, object]]:
+    return {pair for tree in _trees() for pair in constants(tree) if pair[0] not in ("VERSION", "MAGIC", "NONE")}
+
+
+@functools.cache
+def device_constants() -> set[str]:
+    """Their names, but for VERSION, which many formats have."""
+    return {name for tree in _trees() for name, _ in constants(tree)} - {"VERSION"}
+
+
+@functools.cache
+def device_paths() -> set[object]:
+    """Of files on a board."""
+    values = [value for _, value in device_values()]
+    parts = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
+    return {part for part in parts if isinstance(part, str) and part.startswith("/")}
+
+
+@functools.cache
+def device_multipliers() -> set[int]:
+    """Of `mix`."""
+    return {int(found, 16) for found in re.findall(r"\b0x[0-9A-F]{8}(?=u\b)", (CORE / "fixed.h").read_text())}
+
+
+@functools.cache
+def taken_names() -> set[str]:
+    return {name for path in MODULES for name in taken(ast.parse((HOST / path).read_text()))}
 
 
 @pytest.mark.parametrize("path", MODULES)

@@ -13,32 +13,36 @@ from tools.structure import Structure, room, structure
 
 PACKAGE = ROOT / "host" / "edgelora"
 STOREYS = ("cli", "studio", "api", "fleet", "learn", "board", "model", "core", "base")  # top to bottom
-FOUND = structure(PACKAGE)
 
 
-def test_imports_point_down() -> None:
-    assert set(FOUND.arrows) == set(STOREYS)
+@pytest.fixture(scope="module")
+def found() -> Structure:
+    return structure(PACKAGE)
+
+
+def test_imports_point_down(found: Structure) -> None:
+    assert set(found.arrows) == set(STOREYS)
     height = {name: -row for row, name in enumerate(STOREYS)}
     upward = [
         f"{name} imports {other}"
-        for name, others in FOUND.imports.items()
+        for name, others in found.imports.items()
         for other in others
         if height[room(other)] > height[room(name)]
     ]
     assert not upward
-    assert not [other for other in FOUND.imports["api"] if room(other) in ("fleet", "studio")]
+    assert not [other for other in found.imports["api"] if room(other) in ("fleet", "studio")]
 
 
-def test_structure_stays_small() -> None:
+def test_structure_stays_small(found: Structure) -> None:
     """Limits at what was reached; `python tools/structure.py` prints the current values."""
-    assert len(set(FOUND.floors.values())) <= 8
-    assert sum(map(len, FOUND.arrows.values())) <= 33
-    assert FOUND.circles == []
+    assert len(set(found.floors.values())) <= 8
+    assert sum(map(len, found.arrows.values())) <= 33
+    assert found.circles == []
 
 
-def test_one_function_personalizes() -> None:
+def test_one_function_personalizes(found: Structure) -> None:
     """Command, API, studio and demo call it; no other module runs a board and makes a report."""
-    makers = {name for name, others in FOUND.imports.items() if "learn.report.builder" in others}
+    makers = {name for name, others in found.imports.items() if "learn.report.builder" in others}
     assert makers == {"learn.personalize"}
 
 
