@@ -88,7 +88,7 @@ firmware-qemu: $(BUILD)/qemu/virtual-riscv/firmware.elf
 natmods: $(NATIVE_ARCHES:%=$(DIST)/%/package.json)
 	@$(VENV)/bin/python tools/natmods.py sizes
 sanitized: $(BUILD)/sanitized/libcore.a
-cores: setup $(STAMPS)/packages-rp2 $(STAMPS)/packages-riscv $(STAMPS)/packages-xtensa $(STAMPS)/packages-aarch64 $(STAMPS)/packages-wasm $(STAMPS)/packages-valgrind
+cores: setup sanitized $(STAMPS)/packages-rp2 $(STAMPS)/packages-riscv $(STAMPS)/packages-xtensa $(STAMPS)/packages-aarch64 $(STAMPS)/packages-wasm $(STAMPS)/packages-valgrind
 	@$(STEP) "cores" $(VENV)/bin/python tools/cores.py
 wheel: $(STAMPS)/wheel
 wheel-aarch64: $(STAMPS)/wheel-aarch64

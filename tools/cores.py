@@ -9,6 +9,7 @@ milliseconds. Cortex-M also runs on an emulated board without an operating syste
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import struct
 import subprocess
@@ -150,15 +151,26 @@ class Calls:
 
 @dataclass(frozen=True)
 class Core:
-    """A processor: the compiler with options, the emulator for its programs, and libraries that these need."""
+    """A processor: the compiler with options, the emulator for its programs, options and libraries to link these.
+
+    like: a core whose objects it shares where sources don't mention the macro that the last option defines.
+    archive: the core, already compiled.
+    """
 
     name: str
     compiler: tuple[str, ...]
     emulator: tuple[str, ...] = ()
+    link: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
+    like: Core | None = None
+    archive: Path | None = None
 
 
-BARE = ("-ffreestanding", "-nostdlib", "-Wl,-Ttext=0x400000")
+BARE = ("-nostdlib", "-Wl,-Ttext=0x400000")
+
+
+def _like(core: Core, name: str, macro: str) -> Core:
+    return replace(core, name=name, compiler=(*core.compiler, f"-D{macro}"), like=core)
 
 
 def _cortex_m_flags(core: str) -> tuple[str, ...]:
@@ -167,20 +179,24 @@ def _cortex_m_flags(core: str) -> tuple[str, ...]:
 
 
 def _cortex_m(name: str, emulated: str) -> Core:
-    compiler = ("arm-none-eabi-gcc", *_cortex_m_flags(name), *BARE)
-    return Core(name, compiler, ("qemu-arm", "-cpu", emulated), ("-lgcc",))
+    compiler = ("arm-none-eabi-gcc", *_cortex_m_flags(name), "-ffreestanding")
+    return Core(name, compiler, ("qemu-arm", "-cpu", emulated), BARE, ("-lgcc",))
 
 
 # The kernels for this machine's widest vectors, those for AVX2, and those without vectors.
 HOST = Core("x86-64", ("cc", "-std=gnu99", "-O3"))
-AVX2 = Core("x86-64-avx2", (*HOST.compiler, "-DEDGELORA_NO_VNNI"))
+AVX2 = _like(HOST, "x86-64-avx2", "EDGELORA_NO_VNNI")
 NO_SIMD = Core("x86-64-no-simd", (*HOST.compiler, "-DEDGELORA_NO_SIMD"))
 _SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DEDGELORA_ASSERTS")
 _SANITIZED = ("cc", "-std=gnu99", "-O1", "-g", *_SANITIZERS)
 # GCC 12 doesn't align vectors in the frames that a newer libasan keeps after return: AVX-512 would fault.
-SANITIZED = Core("sanitizers", (*_SANITIZED, "--param=asan-use-after-return=0"))
+SANITIZED = Core(
+    "sanitizers",
+    (*_SANITIZED, "--param=asan-use-after-return=0"),
+    archive=ROOT / ".build" / "sanitized" / "libcore.a",  # by the same options: `make sanitized`
+)
 SANITIZED_NO_SIMD = Core("sanitizers-no-simd", (*_SANITIZED, "-DEDGELORA_NO_SIMD", "-DEDGELORA_READS_AHEAD"))
-AARCH64 = Core("aarch64", ("aarch64-linux-gnu-gcc", "-std=gnu99", "-O3", "-static"), ("qemu-aarch64",))
+AARCH64 = Core("aarch64", ("aarch64-linux-gnu-gcc", "-std=gnu99", "-O3"), ("qemu-aarch64",), ("-static",))
 CORTEX_M0PLUS = _cortex_m("cortex-m0plus", "cortex-m0")  # the same instructions; unaligned reads fault
 CORTEX_M4 = _cortex_m("cortex-m4", "cortex-m4")
 CORTEX_M7 = _cortex_m("cortex-m7", "cortex-m7")
@@ -188,16 +204,17 @@ CORTEX_M33 = _cortex_m("cortex-m33", "cortex-m33")
 CORTEX_M55 = _cortex_m("cortex-m55", "cortex-m55")  # with Helium
 RV32 = Core(
     "rv32imc",
-    ("riscv64-unknown-elf-gcc", "-std=gnu99", "-O2", "-march=rv32imc", "-mabi=ilp32", "-Wl,--no-relax", *BARE),
+    ("riscv64-unknown-elf-gcc", "-std=gnu99", "-O2", "-march=rv32imc", "-mabi=ilp32", "-ffreestanding"),
     ("qemu-riscv32",),
+    ("-Wl,--no-relax", *BARE),
     ("-lgcc",),
 )
 XTENSAWIN = Core("xtensawin", (str(ROOT / "tools" / "xtensawin-gcc"), "-Os"), ("qemu-xtensa", "-cpu", "dc233c"))
 # ESP32-S3: its vector instructions trap, and the runner carries them out (tools/runner/esp32s3.c).
-ESP32_S3 = replace(XTENSAWIN, name="xtensawin-s3", compiler=(*XTENSAWIN.compiler, "-DESP32_S3"))
-_WASM = ("clang-22", "-std=gnu99", "-O3", "--target=wasm32", "-mbulk-memory", "-ffreestanding", "-nostdlib")
-_WASM_LINK = ("-Wl,--no-entry", "-Wl,--import-undefined", "-Wl,-z,stack-size=262144")
-WASM32 = Core("wasm32", (*_WASM, *_WASM_LINK), ("node", str(RUNNER / "wasm.mjs")))
+ESP32_S3 = _like(XTENSAWIN, "xtensawin-s3", "ESP32_S3")
+_WASM = ("clang-22", "-std=gnu99", "-O3", "--target=wasm32", "-mbulk-memory", "-ffreestanding")
+_WASM_LINK = ("-nostdlib", "-Wl,--no-entry", "-Wl,--import-undefined", "-Wl,-z,stack-size=262144")
+WASM32 = Core("wasm32", _WASM, ("node", str(RUNNER / "wasm.mjs")), _WASM_LINK)
 WASM32_SIMD128 = replace(WASM32, name="wasm32-simd128", compiler=(*WASM32.compiler, "-msimd128"))
 CORES = (
     *(HOST, AVX2, NO_SIMD, SANITIZED, SANITIZED_NO_SIMD, AARCH64),
@@ -207,54 +224,78 @@ CORES = (
 
 
 # This core answers each call with its bytes of stack (tools/stacks.py).
-STACKS = replace(CORTEX_M0PLUS, name="cortex-m0plus-stacks", compiler=(*CORTEX_M0PLUS.compiler, "-DEDGELORA_STACKS"))
+STACKS = _like(CORTEX_M0PLUS, "cortex-m0plus-stacks", "EDGELORA_STACKS")
 # This one's handler carries out one instruction a trap, so that QEMU logs each (tools/esp32s3.py).
-TRACED = replace(ESP32_S3, name="xtensawin-s3-traced", compiler=(*ESP32_S3.compiler, "-DAT_ONCE=1"))
+TRACED = _like(ESP32_S3, "xtensawin-s3-traced", "AT_ONCE=1")
 
-SHARED = (
-    *(RUNNER / f"{name}.c" for name in ("calls", "sessions", "secrets", "members", "read_ahead")),
-    *sorted(CORE.rglob("*.c")),
-    *sorted(CRYPTO.rglob("*.c")),
-)
-SOURCES = (RUNNER / "linux.c", RUNNER / "esp32s3.c", *SHARED)
+_RUNNERS = tuple(RUNNER / f"{name}.c" for name in ("calls", "sessions", "secrets", "members", "read_ahead"))
+_CORES = (*sorted(CORE.rglob("*.c")), *sorted(CRYPTO.rglob("*.c")))
+_LINUX = (RUNNER / "linux.c", RUNNER / "esp32s3.c")
+SHARED = (*_RUNNERS, *_CORES)
+SOURCES = (*_LINUX, *SHARED)
 INCLUDE = tuple(f"-I{folder}" for folder in (CORE, CRYPTO, RUNNER))
 
 
 def built(core: Core) -> Path:
     """The runner of a core. Raises `RuntimeError` unless `build` has made it from the current sources."""
     out = PROGRAMS / core.name
-    read = [*SOURCES, *CORE.rglob("*.h"), *CRYPTO.rglob("*.h"), *RUNNER.glob("*.h"), Path(__file__)]
-    if not out.exists() or out.stat().st_mtime <= max(file.stat().st_mtime for file in read):
+    read = [*SOURCES, *_headers(), Path(__file__), *filter(None, [core.archive])]
+    if not all(file.exists() for file in (out, *read)) or out.stat().st_mtime <= max(f.stat().st_mtime for f in read):
         raise RuntimeError(f"{out} is not up to date: `make cores` first")
     return out
 
 
+def _headers() -> Iterator[Path]:
+    for folder in (CORE, CRYPTO, RUNNER):
+        yield from folder.rglob("*.h")
+
+
 def build(core: Core) -> Path:
-    """Compiles the runner for a core, unless it is up to date."""
+    """Compiles the runner for a core, unless it is up to date; before it that of the core whose objects it shares."""
     with contextlib.suppress(RuntimeError):
         return built(core)
-    out = PROGRAMS / core.name
-    PROGRAMS.mkdir(parents=True, exist_ok=True)
-    compiler = (*core.compiler, *WARNINGS, *INCLUDE)
-    if core.emulator != XTENSAWIN.emulator:
-        _run(*compiler, *SOURCES, "-o", out, *core.libraries)
-        return out
-    folder = objects_of(core)
+    if core.like:
+        build(core.like)
+    out, folder, sources = PROGRAMS / core.name, objects_of(core), SOURCES
+    if core.archive:
+        sources = (*_LINUX, *_RUNNERS)
+    if core.emulator == XTENSAWIN.emulator:
+        sources = (*sources, *_XTENSA_SOURCES)
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    build_xtensa(compiler, SOURCES, folder, out)
+    folder.mkdir(parents=True)
+    _compile((*core.compiler, *WARNINGS, *INCLUDE), sources, folder, core)
+    if core.emulator == XTENSAWIN.emulator:
+        link_xtensa([*folder.iterdir()], out)
+    else:
+        archives = filter(None, [core.archive])
+        _run(*core.compiler, *core.link, *sorted(folder.iterdir()), *archives, "-o", out, *core.libraries)
     return out
 
 
+def _compile(compiler: Sequence[str], sources: Iterable[Path], folder: Path, core: Core | None = None) -> None:
+    """To one object each, or a link to that of the core that `core` is like."""
+    macro = core.compiler[-1].removeprefix("-D").partition("=")[0] if core and core.like else ""
+    if macro and any(macro in header.read_text() for header in _headers()):
+        raise RuntimeError(f"a header mentions {macro}: objects can't be shared")
+    for k, source in enumerate(sources):
+        name = f"{k}_{source.stem}.o"  # stems may repeat
+        if core and core.like and macro not in source.read_text():
+            os.link(objects_of(core.like) / name, folder / name)
+        else:
+            _run(*compiler, "-c", source, "-o", folder / name)
+
+
+_XTENSA_SOURCES = (NATMOD / "muldi3.c", XTENSA / "start.S")
+
+
 def build_xtensa(compiler: Sequence[str], sources: Iterable[Path], folder: Path, out: Path) -> None:
-    """folder: empty, for objects, which are all that this compiler makes."""
-    for k, source in enumerate([*sources, NATMOD / "muldi3.c", XTENSA / "start.S"]):
-        _run(*compiler, "-c", source, "-o", folder / f"{k}_{source.stem}.o")  # stems may repeat
+    """folder: empty, for objects."""
+    _compile(compiler, [*sources, *_XTENSA_SOURCES], folder)
     link_xtensa([*folder.iterdir()], out)
 
 
 def objects_of(core: Core) -> Path:
-    """The folder of a core's object files, which only Xtensa cores have."""
+    """The folder of a core's object files."""
     return PROGRAMS / f"{core.name}-objects"
 
 
@@ -383,8 +424,11 @@ VIRT_RV32_ZB = _virt("rv32imc-zb", "rv32imc_zba_zbb_zbs")  # with bit manipulati
 
 
 def main() -> None:
+    cores = (*CORES, STACKS, TRACED)
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(build, (*CORES, STACKS, TRACED)))
+        list(pool.map(build, [core for core in cores if not core.like]))
+    for core in cores:
+        build(core)
 
 
 if __name__ == "__main__":
