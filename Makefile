@@ -70,7 +70,7 @@ export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 # Python may keep its bytecode: tests start a thousand processes, and each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all setup sources twin page firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods sanitized wheel wheel-aarch64 python-aarch64 wheel-env c-library lock frameworks fleet prompts keras-models gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores actionlint lint docs mkdocs site release release-check tables ledger clean
+.PHONY: all built setup sources twin page firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods sanitized wheel wheel-aarch64 python-aarch64 wheel-env c-library lock frameworks fleet prompts keras-models gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores actionlint lint docs mkdocs site release release-check tables ledger clean
 all: setup twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin stubs
@@ -119,11 +119,12 @@ endif
 test-all: export EDGELORA_FULL := 1
 test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
 test-all: test faults
-test: all cores page sanitized $(STAMPS)/packages-proofs prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser $(STAMPS)/axe actionlint frameworks keras-models fleet wheel-env wheel-aarch64 python-aarch64
-# Twice as many workers as cores, since they wait for boards and pages; with more BLAS threads they would compete.
-	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE)
-	@$(FRAMEWORKS)/bin/pytest tests/frameworks
-	@OPENBLAS_NUM_THREADS=1 $(FLEET)/bin/pytest tests/flower
+# Twice as many workers as cores, since they wait for boards and pages.
+test: built frameworks keras-models fleet
+	@tools/tests.sh -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE)
+
+# All that tests need, but for the frameworks and the fleet. `make -j2` takes two steps at a time, since some use one core.
+built: all cores page sanitized $(STAMPS)/packages-proofs prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser $(STAMPS)/axe actionlint wheel-env wheel-aarch64 python-aarch64
 
 # Tests of the studio, also in a real browser; `make test` includes them.
 test-studio: setup firmware-unix firmware-rp2 firmware-rp2-stock natmods $(STAMPS)/packages-browser $(STAMPS)/axe
