@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from fresh import FULL
 from playwright.sync_api import Page, expect
 from sensing import WAVES
 
@@ -419,7 +420,9 @@ def test_a_board_that_ignores_ctrl_c_has_its_power_cut(studios: Callable, pages:
     studio.stop()
     board = virtual_board.start("unix", None, studio.folder / "boards" / "one")
     with Link.connect(board.port) as link:
-        link.put("/deaf.py", b"import micropython\nmicropython.kbd_intr(-1)\nwhile True:\n    print('no')\n")
+        pause = "" if FULL else "    time.sleep_ms(5)\n"  # without one, what it says keeps a processor busy
+        deaf = f"import micropython, time\nmicropython.kbd_intr(-1)\nwhile True:\n    print('no')\n{pause}"
+        link.put("/deaf.py", deaf.encode())
     board.stop()
     studio.start()
     page = pages(studio)
