@@ -44,7 +44,8 @@ def adapters(wheels: Path, programs: Path, folder: Path) -> tuple[bytes, bytes]:
     systems = [f"--platform=manylinux_{name}_aarch64" for name in ("2_17", "2_28", "2_34")]
     systems += ["--platform=manylinux2014_aarch64", "--python-version=3.13", "--only-binary=:all:"]
     links = ("--find-links", built, "--find-links", wheels)
-    run(*pip, "install", "--target", packages, *systems, *links, f"edgelora=={__version__}", folder=folder)
+    into = ("--target", packages, "--no-compile")  # by this Python, which is another version
+    run(*pip, "install", *into, *systems, *links, f"edgelora=={__version__}", folder=folder)
     here, there, found = programs / "edgelora", (PYTHON, packages / "bin" / "edgelora"), {"PYTHONPATH": str(packages)}
     assert run(*there, "--version", folder=folder, **found).split()[-1] == __version__
     run(programs / "python", "-c", SAMPLES, folder=folder)
