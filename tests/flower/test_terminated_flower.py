@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -42,12 +43,12 @@ def told_to_end(command: list[object], folder: Path, how: int, when: Callable[[s
         process.send_signal(how)
         _, said = process.communicate(timeout=120)
         assert b"Traceback" not in said, said.decode()
-        left = alive(folder)
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
-        assert len(begun) > 2 and not left
+        assert len(begun) > 2 and not alive(folder)
     finally:
         process.kill()
+        for pid in alive(folder):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     return process.returncode
 
 
