@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,16 @@ from edgelora.fleet.simulated_boards import fleet_base
 
 PLAN = Plan(boards=9, rounds=4, masks=False, seed=7, deadline=40.0)
 MOST_SECONDS = 90.0  # of a round with a frozen node and a dead one
+
+
+def test_no_connection_takes_a_free_port() -> None:
+    """Systems give these ports from 32768 on. The next port is free, too, where a SuperLink may listen for commands."""
+    for _ in range(20):
+        port = free_port()
+        assert 20_000 <= port < 32_000
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 1))
 
 
 def waited(done: Callable[[], bool], seconds: float = 300.0) -> None:

@@ -404,10 +404,17 @@ def _split(address: str) -> tuple[str, int]:
 
 
 def free_port() -> int:
-    """A port of this computer that is free now."""
-    with socket.socket() as line:
-        line.bind(("127.0.0.1", 0))
-        return int(line.getsockname()[1])
+    """A port of this computer that is free now, as the next one is (`control_of`). DeploymentError: none was found.
+
+    No connection gets it before it is used: systems take theirs from 32768 on, or higher.
+    """
+    for _ in range(100):
+        port = 20_000 + secrets.randbelow(12_000)
+        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 1))
+            return port
+    raise DeploymentError("no port is free", remedy="end programs that listen on ports from 20000 on")
 
 
 def address_of(folder: Path) -> str:
