@@ -71,7 +71,7 @@ export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: all built setup sources twin page firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods sanitized wheel wheel-aarch64 python-aarch64 wheel-env c-library lock frameworks fleet prompts keras-models keras-part gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores actionlint lint docs mkdocs site release release-check tables ledger clean
-all: setup twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods
+all: setup twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin stubs
 sources: $(STAMPS)/sources
@@ -119,7 +119,7 @@ endif
 # length, and a coverage report, which alone adds half of the time.
 test-all: export EDGELORA_FULL := 1
 test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
-test-all: keras-models test faults
+test-all: keras-models firmware-cortex-m55 test faults
 # Twice as many workers as cores, since they wait for boards and pages.
 test: built frameworks keras-part fleet
 	@tools/tests.sh -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE)

@@ -219,6 +219,7 @@ def test_cortex_m33_firmware(cortex_m33: str) -> None:
     check(run_board(cortex_m33, MOUNT + "sys.path[:] = ['.frozen', '/rom']\n" + RUN_FROM_ROM))
 
 
+@in_full_runs("builds firmware of its own; test_cores.py compares Helium's kernels")
 def test_cortex_m55_firmware(folder: Path, tmp_path: Path) -> None:
     """With Helium's kernels, which work in memory behind the arena."""
     model = random_models.random_model(1)
