@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fresh import sometimes
 
 from edgelora.base.resources import ROOT
 from edgelora.board import installing, virtual_boards
@@ -56,6 +57,7 @@ def install_by_command(board: virtual_boards.SimHandle, capsys: pytest.CaptureFi
     return json.loads(capsys.readouterr().out)
 
 
+@sometimes
 def test_mip_installs_from_a_release(board: virtual_boards.SimHandle) -> None:
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=DIST)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -104,6 +106,7 @@ def test_modules_of_earlier_versions_are_removed(board: virtual_boards.SimHandle
         link.remove("/lib/edgelora_mine.mpy")
 
 
+@sometimes
 def test_a_full_filesystem_is_told_before_anything_is_copied(board: virtual_boards.SimHandle) -> None:
     with Link.connect(board.port) as link:
         link.remove(MODULE)

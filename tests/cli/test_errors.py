@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fresh import sometimes
 from processes import edgelora, result
 
 from edgelora.cli.main import main
@@ -97,6 +98,7 @@ def test_errors_are_one_line(
         assert word in error
 
 
+@sometimes
 def test_board_refuses_what_it_cannot_use(wrong: Path, unix: str) -> None:
     """Afterwards the board works as before."""
     commands = (

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fresh import sometimes
 from playwright.sync_api import Page, expect
 
 from edgelora.base.errors import InputError
@@ -72,6 +73,7 @@ def test_a_board_without_a_prompt_says_so() -> None:
         Console().open(Device("port", "unix", True, "unix"), lambda name, work: SimpleNamespace())
 
 
+@sometimes
 def test_a_board_that_loops_is_interrupted_in_its_console(
     studios: Callable[..., Any], pages: Callable[..., Page]
 ) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import random
 import secrets
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import pytest
 
 T = TypeVar("T")
+Test = TypeVar("Test", bound=Callable[..., Any])
 
 SEED = int(os.environ.setdefault("EDGELORA_SEED", str(secrets.randbelow(2**31))))  # shared with pytest-xdist's workers
 FULL = bool(os.environ.get("EDGELORA_FULL"))  # `make test-all`
@@ -30,6 +31,13 @@ def some(cases: Sequence[T], count: int = 1) -> list[T]:
 def in_full_runs(why: str) -> pytest.MarkDecorator:
     """Marks a test of `make test-all` alone. why: what other tests do in its place, or what it takes."""
     return pytest.mark.skipif(not FULL, reason=f"{why}: make test-all")
+
+
+def sometimes(test: Test) -> Test:
+    """Marks a test that takes many seconds: about half of these are drawn in a usual run, others in every run."""
+    drawn = FULL or random.Random(f"{SEED} {test.__module__} {test.__name__}").random() < 0.5
+    marked: Test = pytest.mark.skipif(not drawn, reason="not drawn this time: make test-all")(test)
+    return marked
 
 
 def rounds(count: int) -> int:
