@@ -115,11 +115,39 @@ EDGELORA_HOT void edgelora_shape_into(edgelora_shape_t *g, const void *model, ui
     g->inputs = (uint32_t)g->kernel_h * g->kernel_w * g->in_c;
 }
 
-void edgelora_shape_row(edgelora_shape_t *g, uint32_t t) {
-    g->in_h = g->out_h = g->in2_h = 1;
+bool edgelora_goes_by_rows(const edgelora_shape_t *g) {
+    const edgelora_op_t *op = g->op;
+    switch (op->kind) {
+        case EDGELORA_ADD:
+        case EDGELORA_MULTIPLY:
+            return is_flat(g);
+        case EDGELORA_CONV:
+        case EDGELORA_PROJECT:
+            return g->inputs == g->in_c && !op->pad_top && !op->pad_left && op->stride_h == 1 &&
+                op->stride_w == 1 && g->out_h == g->in_h && g->out_w == g->in_w;
+        case EDGELORA_LOOKUP:
+        case EDGELORA_EMBED:
+        case EDGELORA_WIDEN:
+        case EDGELORA_NORM:
+        case EDGELORA_ROTATE:
+            return true;
+        default:
+            return false;
+    }
+}
+
+void edgelora_shape_rows(edgelora_shape_t *g, uint32_t from, uint32_t count) {
+    g->in_h = g->out_h = g->in2_h = (uint16_t)count;
     g->in_w = g->out_w = g->in2_w = 1;
-    g->positions = 1;
+    g->positions = count;
     if (g->op->kind == EDGELORA_ROTATE) {
-        g->taps += 2 * t * g->op->kernel_h;
+        g->taps += 2 * from * g->op->kernel_h;
+    }
+}
+
+void edgelora_shape_backward(edgelora_shape_t *g, const void *model) {
+    uint32_t rows = backward_rows(model, g);
+    if (rows < g->positions) {
+        edgelora_shape_rows(g, 0, rows);
     }
 }

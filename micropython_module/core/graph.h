@@ -220,8 +220,42 @@ static inline uint32_t output_classes(const void *model) {
     return m->loss == EDGELORA_CROSS_ENTROPY ? t->channels : tensor_size(model, m->op_count);
 }
 
-// The shape of one row of an op; t: its place. Tensors are at that row.
-void edgelora_shape_row(edgelora_shape_t *g, uint32_t t);
+// Does each output position depend on the same position of the inputs alone?
+bool edgelora_goes_by_rows(const edgelora_shape_t *g);
+// The shape of some rows, positions, of an op that goes by rows, from one on. Tensors are at that
+// row.
+void edgelora_shape_rows(edgelora_shape_t *g, uint32_t from, uint32_t count);
+
+// Errors have an exponent for each group of positions: 16 of a sequence, whose positions have a
+// loss each, if they are rounded; else all. NO_ERROR: of a group that is 0 everywhere.
+enum { EDGELORA_GROUP_BITS = 4, EDGELORA_GROUP = 16, EDGELORA_NO_ERROR = INT16_MIN };
+
+static inline bool has_groups(const void *model) {
+    const edgelora_model_t *m = model;
+    if (!model_rounds(model) || m->loss != EDGELORA_CROSS_ENTROPY) {
+        return false;
+    }
+    const edgelora_tensor_t *t = model_tensor(model, trained_ops(model));
+    return (uint32_t)t->height * t->width > 1;
+}
+
+// Positions of a group, and the number of groups, of so many positions.
+static inline uint32_t group_rows(const void *model, uint32_t positions) {
+    return positions > EDGELORA_GROUP && has_groups(model) ? EDGELORA_GROUP : positions;
+}
+
+// Positions that an op's backward pass takes at once.
+static inline uint32_t backward_rows(const void *model, const edgelora_shape_t *g) {
+    return edgelora_goes_by_rows(g) ? group_rows(model, g->positions) : g->positions;
+}
+
+// Makes a shape that of the first positions that an op's backward pass takes at once.
+void edgelora_shape_backward(edgelora_shape_t *g, const void *model);
+
+static inline uint32_t group_count(const void *model, uint32_t positions) {
+    uint32_t rows = group_rows(model, positions);
+    return (positions + rows - 1) / rows;
+}
 
 // Requantizes an accumulator of output channel o.
 static inline int8_t requantize_output(const edgelora_shape_t *g, int32_t acc, uint32_t o) {

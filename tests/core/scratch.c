@@ -59,6 +59,17 @@ static uint32_t rank_for(const edgelora_model_t *m, const edgelora_op_t *op, uin
     return wanted;
 }
 
+// Of the groups of positions that the backward pass takes, the last of which may be smaller.
+static uint32_t backward_scratch(const void *m, uint32_t i, uint32_t rank, bool plain) {
+    edgelora_shape_t first = edgelora_shape(m, i), last = first;
+    uint32_t left = first.positions % backward_rows(m, &first);
+    edgelora_shape_backward(&first, m);
+    edgelora_shape_rows(&last, 0, left);
+    uint32_t size = edgelora_op_scratch(&first, rank, true, plain),
+             of_last = left ? edgelora_op_scratch(&last, rank, true, plain) : 0;
+    return of_last > size ? of_last : size;
+}
+
 static void run(world_t *w, edgelora_mode_t mode, bool plain, bool vectors) {
     const edgelora_model_t *m = w->model;
     edgelora_config_t config = {
@@ -93,8 +104,7 @@ static void run(world_t *w, edgelora_mode_t mode, bool plain, bool vectors) {
         look(w, "inference", i);
     }
     for (uint32_t i = m->op_count; i-- > 0;) {
-        edgelora_shape_t g = edgelora_shape(m, i);
-        give(w, edgelora_op_scratch(&g, w->ranks[i], true, plain));
+        give(w, backward_scratch(m, i, w->ranks[i], plain));
         edgelora_backward_range(s, x, i, i + 1);
         look(w, "the backward step", i);
     }

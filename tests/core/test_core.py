@@ -583,8 +583,8 @@ def _has_gradients_of_earlier_frames(case: Case) -> bool:
     """By the reference: for its first sample, with adapters that change outputs."""
     adapter = random_adapter(np.random.default_rng(1), case.model, trainable_a=True, ranks=case.ranks)
     traces = reference.forward_frames(case.model, case.samples[0][0], adapter)
-    _, e, x = reference.loss(case.model, traces[-1].y[case.model.loss_index].reshape(-1), case.samples[0][1])
-    frames = reference.backward(case.model, adapter, traces, e, x)
+    _, error = reference.loss(case.model, traces[-1].y[case.model.loss_index].reshape(-1), case.samples[0][1])
+    frames = reference.backward(case.model, adapter, traces, error)
     return any(product.value.any() for products in frames[1:] for product in products.values())
 
 

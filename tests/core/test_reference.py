@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from fresh import FULL, some
 from random_models import random_adapter, random_frames, random_input, random_model, random_target
-from random_transformers import random_transformer
+from random_transformers import Sizes, language_model, random_transformer
 from reference import (
+    GROUP,
+    Error,
     Gradients,
     Trace,
     Trainer,
     accumulate,
+    attend_backward,
     backward,
     block,
     forward,
@@ -27,6 +30,7 @@ from reference import (
     requantize,
     round_shift,
     step_in_nats,
+    trainable,
     trunc_shift,
 )
 from straight_through import FloatModel
@@ -111,14 +115,14 @@ def _gradients(model: QuantModel, adapter: Adapter, rng: np.random.Generator) ->
         target = random_target(rng, model)
         traces = forward_frames(model, x, adapter)
         trace = traces[-1]
-        _, e, exponent = loss(model, trace.y[model.loss_index].reshape(-1), target)
-        if np.abs(e).max() * 2.0**exponent < 0.02:
+        _, error = loss(model, trace.y[model.loss_index].reshape(-1), target)
+        if max(np.abs(e).max() * 2.0**exponent for e, exponent in error) < 0.02:
             continue  # near the resolution of the loss
         if taken == SAMPLES or FloatModel(model, adapter, x, target).is_stuck.any():
             continue  # the remaining parts of a clipped error cancel out, down to that resolution
         if any(y.size > 1 and (y == y[0, 0]).all() for op, y in zip(model.ops, trace.y[1:], strict=True) if op.inputs):
             continue  # the same for tensors of many equal elements
-        frames, is_coarse = _products(model, adapter, traces, e, exponent)
+        frames, is_coarse = _products(model, adapter, traces, error)
         if is_coarse:
             continue  # the same for the part of an error that a mask leaves
         taken += 1
@@ -130,10 +134,8 @@ def _gradients(model: QuantModel, adapter: Adapter, rng: np.random.Generator) ->
     return integer, exact
 
 
-def _products(
-    model: QuantModel, adapter: Adapter, traces: list[Trace], e: np.ndarray, exponent: int
-) -> tuple[list[Gradients], bool]:
-    """A sample's gradients, by frame, and whether a mask removed over three quarters of some error."""
+def _products(model: QuantModel, adapter: Adapter, traces: list[Trace], error: Error) -> tuple[list[Gradients], bool]:
+    """A sample's gradients, by frame and group, and whether a mask removed over three quarters of some error."""
     coarse = []
 
     def watched(op: Op, y: np.ndarray, error: tuple[np.ndarray, int]) -> tuple[np.ndarray, int]:
@@ -142,7 +144,7 @@ def _products(
         return left
 
     with mock.patch("reference.masked", watched):
-        return backward(model, adapter, traces, e, exponent), any(coarse)
+        return backward(model, adapter, traces, error), any(coarse)
 
 
 def _dequantized(model: QuantModel, adapter: Adapter, index: int, which: str, integer: Gradients) -> np.ndarray:
@@ -233,12 +235,38 @@ def test_loss_is_cross_entropy() -> None:
         model = random_model(seed)
         logits = rng.integers(-128, 128, model.output.shape[2])
         label = int(rng.integers(len(logits)))
-        value, e, x = loss(model, logits, label)
+        value, [(e, x)] = loss(model, logits, label)
         real = step_in_nats(model) * logits
         p = np.exp(real - real.max()) / np.exp(real - real.max()).sum()
         assert value / 4096 == pytest.approx(-np.log(p[label]), abs=0.01)
         expected = p - (np.arange(len(p)) == label)
         assert np.abs(e * 2.0**x - expected).max() < 2.0**x + 2**-14
+
+
+def test_small_errors_of_a_sequence_are_not_rounded_away() -> None:
+    """Two groups of positions, of which the second is nearly right: both use all bits, and all ops below keep it so."""
+    model = language_model(1, Sizes(2 * GROUP, 1, 12, 2, 1, 4, 9))
+    rng = np.random.default_rng(0)
+    logits = rng.integers(-40, 40, (2 * GROUP, 9))
+    ids = logits.argmin(axis=1)
+    ids[GROUP:] = logits[GROUP:].argmax(axis=1)
+    logits[np.arange(GROUP, 2 * GROUP), ids[GROUP:]] = 90
+    _, ((wrong, x), (right, lower)) = loss(model, logits, id_bytes(ids, 9))
+    assert lower < x - 4 and np.abs(wrong).max() > 63 < np.abs(right).max()
+    adapter = fresh_adapter(model, dict.fromkeys(trainable(model), 2), 5, bytes(8))
+    error: Error = [(np.where(wrong == 0, 1, wrong), 0), (np.where(right == 0, 1, right), -9)]
+    seen: list[Error] = []
+
+    def watched(model: QuantModel, op: Op, trace: Trace, error: Error) -> list[Error]:
+        seen.extend([error, *attend_backward(model, op, trace, error)])
+        return seen[-3:]
+
+    symbols = id_bytes(rng.integers(0, 9, 2 * GROUP), 9).reshape(model.input.shape)
+    with mock.patch("reference.attend_backward", watched):
+        backward(model, adapter, [forward(model, symbols, adapter)], error)
+    assert len(seen) % 4 == 0 and seen
+    assert all(np.abs(e).max() > 63 for found in seen for e, _ in found)
+    assert seen[0][1][1] < seen[0][0][1] - 5
 
 
 def test_mix_is_a_bijection_with_known_values() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -22,6 +22,7 @@ Ints = NDArray[np.int64]
 GOLDEN = 0x9E3779B9
 FORWARD_KINDS = ("lstm",)  # pass no gradient: layers below them can't train
 RECURRENT_KINDS = ("lstm", "svdf_features", "svdf_time")  # with 16 bits of state
+GROUP = 16  # positions of a sequence whose errors share an exponent
 
 
 # --- 1. Conventions ---
@@ -585,18 +586,22 @@ def log2_q12(v: int) -> int:
     return n * 2**12 + bits
 
 
-def loss(model: QuantModel, q: Ints, target: int | NDArray) -> tuple[int, Ints, int]:
-    """The loss and the error of the loss tensor, given flattened as q: e and its exponent.
+def loss(model: QuantModel, q: Ints, target: int | NDArray) -> tuple[int, Error]:
+    """The loss and the error of the loss tensor, given flattened as q.
 
     target: a label for cross_entropy, or the ids of its positions; else as many values as q has.
     """
+    shape = model.loss_tensor.positions, -1
     if model.loss == "cross_entropy" and model.loss_tensor.positions > 1:
-        goal = np.asarray(target, np.int64).reshape(model.loss_tensor.positions, -1)
-        return cross_entropy_of_rows(model, q.reshape(len(goal), -1), ids_of(goal))
+        goal = np.asarray(target, np.int64).reshape(shape)
+        return cross_entropy_of_rows(model, q.reshape(shape), ids_of(goal))
     if model.loss == "cross_entropy":
-        return cross_entropy(model, q, int(target))
-    goal = np.asarray(target, np.int64).reshape(-1)
-    return (binary_cross_entropy if model.loss == "binary_cross_entropy" else mean_squared_error)(model, q, goal)
+        value, e, x = cross_entropy(model, q, int(target))
+    else:
+        goal = np.asarray(target, np.int64).reshape(-1)
+        of = binary_cross_entropy if model.loss == "binary_cross_entropy" else mean_squared_error
+        value, e, x = of(model, q, goal)
+    return value, [(e.reshape(shape), x)]
 
 
 def within_grid(v: Ints, q: Ints) -> Ints:
@@ -623,15 +628,14 @@ def cross_entropy(model: QuantModel, q: Ints, label: int) -> tuple[int, Ints, in
     return value, e, x
 
 
-def cross_entropy_of_rows(model: QuantModel, q: Ints, ids: Ints) -> tuple[int, Ints, int]:
+def cross_entropy_of_rows(model: QuantModel, q: Ints, ids: Ints) -> tuple[int, Error]:
     """The loss of all rows [positions, symbols] whose id is that of a symbol."""
     v, values = np.zeros_like(q), []
     for place, label in enumerate(ids):
         if label < q.shape[1]:
             value, v[place] = softmax_error(model, q[place], int(label))
             values.append(value)
-    e, x = block(v, -15, model.rounds)
-    return sum(values) // max(1, len(values)), e.reshape(-1), x
+    return sum(values) // max(1, len(values)), [block(v[rows], -15, model.rounds) for rows in groups(model, len(v))]
 
 
 def softmax_error(model: QuantModel, q: Ints, label: int) -> tuple[int, Ints]:
@@ -663,7 +667,9 @@ def class_logits(model: QuantModel, rows: list[tuple[Ints, int]], x: Ints, q: In
     return 127 - np.where(below >= most, 255, (np.minimum(below, most) << (16 - exponent)) // scale)
 
 
-def class_loss(model: QuantModel, classes: list[ClassRow], x: Ints, q: Ints, label: int) -> tuple[int, Error, Error]:
+def class_loss(
+    model: QuantModel, classes: list[ClassRow], x: Ints, q: Ints, label: int
+) -> tuple[int, GroupError, GroupError]:
     """The loss over all classes, and the errors of the last layer's outputs q and, through rows, of its inputs x."""
     assert model.class_stats
     rows, known = class_rows(model.class_stats, classes), len(q)
@@ -719,58 +725,131 @@ class Gradient:
 Gradients = dict[tuple[int, str], Gradient]  # by op index and "a" or "b"
 
 
-Error = tuple[Ints, int]  # int8 values of a whole tensor and their exponent
+GroupError = tuple[Ints, int]  # int8 values of some positions, or all, and their exponent
+Error = list[GroupError]  # of a tensor, by groups of positions
+NOTHING = -(2**15)  # the exponent of a group that nothing has arrived at
+
+
+def groups(model: QuantModel, positions: int) -> list[slice]:
+    """The positions whose errors share an exponent: all, or a sequence's in groups."""
+    step = GROUP if model.rounds and model.learns_sequences else positions
+    return [slice(first, min(first + step, positions)) for first in range(0, positions, step)]
 
 
 def backward(
-    model: QuantModel, adapter: Adapter, traces: list[Trace], e: Ints, x: int, below: Error | None = None
+    model: QuantModel, adapter: Adapter, traces: list[Trace], error: Error, below: GroupError | None = None
 ) -> list[Gradients]:
-    """dB and, for a trainable A, dA of every layer that a sample's error reaches, by frame, the last first.
+    """dB and, for a trainable A, dA of every layer that a sample's error reaches, by frame, the last first, and
+    group of positions.
 
-    traces: of its frames; e, x: the error of the loss tensor in the last; below: of the last op's input.
+    traces: of its frames; error: of the loss tensor in the last; below: of the last op's input.
     """
     needs = needed(model, {layer.op: layer for layer in adapter.layers})
     errors: dict[int, Error] = {}
-    head, last = model.ops[-1].input, traces[-1]
+    head = model.ops[-1].input
     if below is not None and head and needs[head - 1]:
-        merge_error(model, errors, head, (below[0].reshape(last.y[head].shape), below[1]))
-    merge_error(model, errors, model.loss_index, (e.reshape(last.y[model.loss_index].shape), x))
-    carries: dict[int, Error] = {}
+        merge_error(model, errors, head, 0, (below[0].reshape(traces[-1].y[head].shape), below[1]))
+    for group, part in enumerate(error):
+        merge_error(model, errors, model.loss_index, group, part)
+    carries: dict[int, GroupError] = {}
     found = []
     for trace in reversed(traces):
-        products = frame_backward(model, adapter, trace, errors, carries)
-        found.append({key: product for key, product in products.items() if adapter.trainable_a or key[1] == "b"})
+        for products in frame_backward(model, adapter, trace, errors, carries):
+            found.append({key: product for key, product in products.items() if adapter.trainable_a or key[1] == "b"})
         errors = {}
     return found
 
 
 def frame_backward(
-    model: QuantModel, adapter: Adapter, trace: Trace, errors: dict[int, Error], carries: dict[int, Error]
-) -> Gradients:
-    """The products of one frame. errors: by tensor, where the loss meets the network.
+    model: QuantModel, adapter: Adapter, trace: Trace, errors: dict[int, Error], carries: dict[int, GroupError]
+) -> list[Gradients]:
+    """The products of one frame, by groups. errors: by tensor, where the loss meets the network.
 
     carries: by op, of a history's output from the frame behind; replaced by those for the frame before.
     """
     layers = {layer.op: layer for layer in adapter.layers}
-    needs, products = needed(model, layers), Gradients()
+    needs, products = needed(model, layers), [Gradients() for _ in groups(model, most_positions(model))]
+
+    def passes(index: int, parts: list[GroupError], only: int | None = None) -> None:
+        """Merges errors of an op's inputs, of all groups or of one alone."""
+        for source, (e, x) in zip(model.ops[index].inputs, parts, strict=True):
+            if source > 0 and needs[source - 1]:
+                for group, rows in enumerate(groups(model, model.tensors[source].positions)):
+                    if only is None:
+                        merge_error(model, errors, source, group, (e[rows], x))
+                    elif only == group:
+                        merge_error(model, errors, source, group, (e, x))
+
     for index in reversed(range(model.training_ops)):
         arrived, op = errors.pop(index + 1, None), model.ops[index]
-        if arrived is not None and not arrived[0].any():
+        if arrived is not None and not any(e.any() for e, _ in arrived):
             arrived = None
         if not needs[index] or (arrived is None and index not in carries):
             continue
         if op.kind == "history":
-            passed = [history_backward(model, index, arrived, carries)]
+            passed = history_backward(model, index, joined(arrived) if arrived else None, carries)
+            passes(index, [passed])
+        elif len(arrived) > 1 and goes_by_rows(model, op):
+            for group, (rows, part) in enumerate(zip(groups(model, len(trace.y[index + 1])), arrived, strict=True)):
+                own, its = some_rows(model, index, trace, rows)
+                error = masked(op, its.y[index + 1], part)
+                if error[0].any():
+                    passed = op_backward(own, index, layers.get(index), its, error, products[group])
+                    passes(index, passed, group)
+        elif op.kind == "attend":
+            of_rows = zip(groups(model, len(trace.y[index + 1])), arrived, strict=True)
+            error = [masked(op, trace.y[index + 1][rows], part) for rows, part in of_rows]
+            for source, parts in zip(op.inputs, attend_backward(model, op, trace, error), strict=True):
+                for group, part in enumerate(parts):
+                    if source > 0 and needs[source - 1]:
+                        merge_error(model, errors, source, group, part)
         else:
-            error = masked(op, trace.y[index + 1], arrived)
-            passed = op_backward(model, index, layers.get(index), trace, error, products)
-        for source, error in zip(op.inputs, passed, strict=True):
-            if source > 0 and needs[source - 1]:
-                merge_error(model, errors, source, error)
+            error = masked(op, trace.y[index + 1], joined(arrived))
+            passes(index, op_backward(model, index, layers.get(index), trace, error, products[0]))
     return products
 
 
-def history_backward(model: QuantModel, index: int, arrived: Error | None, carries: dict[int, Error]) -> Error:
+def most_positions(model: QuantModel) -> int:
+    return max(tensor.positions for tensor in model.tensors)
+
+
+def joined(error: Error) -> GroupError:
+    """Errors of all groups with one exponent, the largest of those that are not 0 everywhere."""
+    if len(error) == 1:
+        return error[0]
+    top = max(x for e, x in error if e.any())
+    return np.concatenate([rounded(e, min(top - x, 31)) if e.any() else e for e, x in error]), top
+
+
+def goes_by_rows(model: QuantModel, op: Op) -> bool:
+    """Does each position of the output depend on the same position of the inputs alone?"""
+    if op.kind in ("conv", "project"):
+        same = model.tensors[op.input].shape[:2] == model.tensors[op.output].shape[:2]
+        return same and op.kernel == op.stride == (1, 1) and op.padding == (0, 0)
+    if op.kind in ("add", "multiply"):
+        return model.tensors[op.input2].shape == model.tensors[op.output].shape
+    return op.kind in ("embed", "widen", "norm", "rotate", "lookup")
+
+
+def some_rows(model: QuantModel, index: int, trace: Trace, rows: slice) -> tuple[QuantModel, Trace]:
+    """The model and the trace of some positions of an op that goes by rows."""
+    op, own = model.ops[index], copy.copy(model)
+    own.ops, own.tensors, its = list(model.ops), list(model.tensors), Trace(list(trace.y))
+    own.ops[index] = copy.copy(op)
+    if op.angles is not None:
+        own.ops[index].angles = op.angles[rows]
+    for tensor in {*op.inputs, op.output}:
+        its.y[tensor] = trace.y[tensor][rows]
+        shape = len(its.y[tensor]), 1, model.tensors[tensor].shape[2]
+        own.tensors[tensor] = replace(model.tensors[tensor], shape=shape)
+    its.patches = {i: patch[rows] for i, patch in trace.patches.items() if i == index}
+    its.t = {i: t[rows] for i, t in trace.t.items() if i == index}
+    return own, its
+
+
+def history_backward(
+    model: QuantModel, index: int, arrived: GroupError | None, carries: dict[int, GroupError]
+) -> GroupError:
     """The error of a history's input. What belongs to inputs of frames before becomes its carry."""
     op = model.ops[index]
     target, source = model.tensors[op.output], model.tensors[op.input]
@@ -796,25 +875,29 @@ def needed(model: QuantModel, layers: dict[int, AdapterLayer]) -> list[bool]:
     return needs
 
 
-def merge_error(model: QuantModel, errors: dict[int, Error], tensor: int, new: Error) -> None:
-    """Adds a contribution to the error of a tensor; one that is 0 everywhere changes nothing."""
+def merge_error(model: QuantModel, errors: dict[int, Error], tensor: int, group: int, new: GroupError) -> None:
+    """Adds a contribution to the error of a group of a tensor; one that is 0 everywhere changes nothing."""
     if not new[0].any():
         return
-    if tensor in errors:
-        (q1, x1), (q2, x2) = errors[tensor], new
+    if tensor not in errors:
+        size = model.tensors[tensor].shape[2]
+        rows = groups(model, model.tensors[tensor].positions)
+        errors[tensor] = [(np.zeros((part.stop - part.start, size), np.int64), NOTHING) for part in rows]
+    (q1, x1), (q2, x2) = errors[tensor][group], new
+    if x1 != NOTHING:
         x = max(x1, x2)
         new = block(trunc_shift(q1, x - x1) + trunc_shift(q2, x - x2), x, model.rounds)
-    errors[tensor] = new
+    errors[tensor][group] = new
 
 
-def masked(op: Op, y: Ints, error: Error) -> Error:
+def masked(op: Op, y: Ints, error: GroupError) -> GroupError:
     blocked = (op.mask_low & (y == op.act_min)) | (op.mask_high & (y == op.act_max))
     return np.where(blocked, 0, error[0]), error[1]
 
 
 def op_backward(
-    model: QuantModel, index: int, layer: AdapterLayer | None, trace: Trace, error: Error, products: Gradients
-) -> list[Error]:
+    model: QuantModel, index: int, layer: AdapterLayer | None, trace: Trace, error: GroupError, products: Gradients
+) -> list[GroupError]:
     """The errors of an op's inputs from the error of its output, with the mask applied; adds to `products`."""
     op, (e, x) = model.ops[index], error
     if op.kind in ("embed", "project", "widen"):
@@ -829,8 +912,6 @@ def op_backward(
         return [norm_backward(model, op, trace.y[op.input], e, x)]
     if op.kind == "rotate":
         return [block(turned(op, e, -1), x - 15, model.rounds)]
-    if op.kind == "attend":
-        return attend_backward(model, op, trace, e, x)
     if op.kind in ("conv", "dense"):
         return [matrix_backward(model, index, layer, trace, e, x, products)]
     if op.kind == "depthwise":
@@ -877,7 +958,7 @@ def op_backward(
     return [block(trunc_shift(spread, 8) * int(op.shift[0]), x - 8 + int(op.shift[1]), model.rounds)]
 
 
-def svdf_backward(model: QuantModel, op: Op, e: Ints, x: int) -> Error:
+def svdf_backward(model: QuantModel, op: Op, e: Ints, x: int) -> GroupError:
     """Errors of 16-bit values are those of their second bytes, in whose unit they are."""
     q, x = block(e.reshape(-1) * (int(op.multiplier[0]) >> 16), x + int(op.shift[0]) - 15, model.rounds)
     height, width, channels = model.tensors[op.input].shape
@@ -891,7 +972,7 @@ def svdf_backward(model: QuantModel, op: Op, e: Ints, x: int) -> Error:
     return q.reshape(height * width, channels), x
 
 
-def pair_backward(model: QuantModel, op: Op, k: int, trace: Trace, e: Ints, x: int) -> Error:
+def pair_backward(model: QuantModel, op: Op, k: int, trace: Trace, e: Ints, x: int) -> GroupError:
     """The error of input k of an op of two inputs."""
     if op.kind == "prelu" and k:  # a constant
         return np.zeros_like(trace.y[op.input2]), x
@@ -925,7 +1006,7 @@ def pair_backward(model: QuantModel, op: Op, k: int, trace: Trace, e: Ints, x: i
     return block(e, x, model.rounds)
 
 
-def norm_backward(model: QuantModel, op: Op, rows: Ints, e: Ints, x: int) -> Error:
+def norm_backward(model: QuantModel, op: Op, rows: Ints, e: Ints, x: int) -> GroupError:
     r, half, fraction, xh = normalized(op, rows)
     d = rows.shape[1]
     a, x = block(e * op.gain.astype(np.int64), x - int(op.shift[0]), model.rounds)
@@ -941,31 +1022,38 @@ def norm_backward(model: QuantModel, op: Op, rows: Ints, e: Ints, x: int) -> Err
     return block(np.sign(w) * (np.abs(w) >> by), x + top - 31, model.rounds)
 
 
-def attend_backward(model: QuantModel, op: Op, trace: Trace, e: Ints, x: int) -> list[Error]:
+def attend_backward(model: QuantModel, op: Op, trace: Trace, error: Error) -> list[Error]:
     """The errors of queries, keys and values."""
     q, k, v = (trace.y[i] for i in op.inputs)
     (_, m, factor), (_, t, xk) = op.multiplier.tolist(), op.shift.tolist()
     heads = heads_of(model, op, trace)
+    x = max(exponent for e, exponent in error if e.any())
+    lower = np.concatenate([np.full((len(e), 1), min(x - exponent, 31)) for e, exponent in error])
+    e = np.concatenate([e for e, _ in error])
     n = max(0, bits(127 * 128 * (q.shape[1] // op.heads[0])) - 14)
     weights = []
     for head in heads:
         products = trunc_shift(int32(e[:, head.own] @ v[:, head.shared].T), n)
         mean = trunc_shift(int32((head.p * products).sum(axis=1, keepdims=True)), 15)
-        weights.append(int32(head.p * (products - mean)))
+        w = int32(head.p * (products - mean))
+        weights.append(np.sign(w) * (np.abs(w) >> lower))
     b = max(0, bits(np.abs(weights).max()) - 14)
     dq, dk, dv = (np.zeros_like(array) for array in (q, k, v))
     for head, w in zip(heads, weights, strict=True):
         g = trunc_shift(int32(trunc_shift(w, b) * factor), 15)
         dq[:, head.own] = int32(g @ k[:, head.shared])
         dk[:, head.shared] = int32(dk[:, head.shared] + g.T @ q[:, head.own])
-        p = trunc_shift(int32(head.p * m), 15)
+        p = trunc_shift(int32(head.p * m), 15) >> lower
         dv[:, head.shared] = int32(dv[:, head.shared] + p.T @ e[:, head.own])
     score = x + n - 15 + b + xk
     exponents = (score, score, x - 15 + t)
-    return [block(array, y, model.rounds) for array, y in zip((dq, dk, dv), exponents, strict=True)]
+    return [
+        [block(array[rows], y, model.rounds) for rows in groups(model, len(array))]
+        for array, y in zip((dq, dk, dv), exponents, strict=True)
+    ]
 
 
-def max_pool_backward(model: QuantModel, op: Op, source: Ints, e: Ints, x: int) -> Error:
+def max_pool_backward(model: QuantModel, op: Op, source: Ints, e: Ints, x: int) -> GroupError:
     first = windows(model, op, source, -129).argmax(axis=1)  # [positions, channels]
     winners = np.take_along_axis(taps(model, op), first, axis=1)
     v = np.zeros(source.shape, e.dtype)
@@ -973,7 +1061,7 @@ def max_pool_backward(model: QuantModel, op: Op, source: Ints, e: Ints, x: int) 
     return block(v, x, model.rounds)
 
 
-def depthwise_backward(model: QuantModel, op: Op, e: Ints, x: int) -> Error:
+def depthwise_backward(model: QuantModel, op: Op, e: Ints, x: int) -> GroupError:
     height, width, channels = model.tensors[op.input].shape
     a, xa = accumulator_error(model, op, e, x)
     window = taps(model, op)
@@ -983,7 +1071,7 @@ def depthwise_backward(model: QuantModel, op: Op, e: Ints, x: int) -> Error:
     return block(v[:-1], xa, model.rounds)
 
 
-def accumulator_error(model: QuantModel, op: Op, e: Ints, x: int) -> Error:
+def accumulator_error(model: QuantModel, op: Op, e: Ints, x: int) -> GroupError:
     top = int(op.shift.max())
     by = 16 + top - op.shift.astype(np.int64)
     m = np.where(by > 31, 0, op.multiplier.astype(np.int64) >> np.minimum(by, 31))
@@ -1200,9 +1288,10 @@ class Trainer:
             head = self.model.ops[-1].input
             inputs = trace.y[head].reshape(-1) - self.model.tensors[head].zero_point
             value, (e, exponent), below = class_loss(self.model, self.adapter.classes, inputs, q, int(target))
+            error = [(e.reshape(1, -1), exponent)]
         else:
-            value, e, exponent = loss(self.model, q, target)
-        for products in backward(self.model, self.adapter, traces, e, exponent, below):
+            value, error = loss(self.model, q, target)
+        for products in backward(self.model, self.adapter, traces, error, below):
             for key, product in products.items():
                 self.gradients[key] = accumulate(self.gradients.get(key), product)
         self.adapter.samples = (self.adapter.samples + 1) % 2**32

@@ -75,7 +75,9 @@ def _gradients(
     traces = reference.forward_frames(model, x, adapter)
     q = traces[-1].y[model.loss_index].reshape(-1)
     goal: int | NDArray[np.int64] = target if model.loss == "cross_entropy" else np.array([target])
-    _, e, exponent = reference.loss(model, q, goal)
+    _, error = reference.loss(model, q, goal)
+    if exact:
+        error = [(e.astype(float), exponent) for e, exponent in error]
     unrounded = {
         "block": lambda v, x, rounds: (np.asarray(v, float), x),
         "trunc_shift": lambda v, n: np.asarray(v, float) / 2.0**n,
@@ -83,7 +85,7 @@ def _gradients(
     }
     total: dict[tuple[int, str], Floats] = {}
     with mock.patch.multiple(reference, **unrounded) if exact else nullcontext():
-        for products in reference.backward(model, adapter, traces, e.astype(float) if exact else e, exponent):
+        for products in reference.backward(model, adapter, traces, error):
             for key, product in products.items():
                 total[key] = total.get(key, 0.0) + product.value * 2.0**product.exponent
     return total

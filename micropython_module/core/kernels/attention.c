@@ -206,41 +206,51 @@ EDGELORA_WARM void edgelora_attend_score_errors(const edgelora_attend_row_t *row
     }
 }
 
-// A part's channels in the rows of its errors; a part with all channels takes all rows as one.
+// A part's channels in the rows of its errors, from one row on; a part with all channels takes all
+// rows as one.
 typedef struct {
     int8_t *first;
     uint32_t count, step, rows; // values of a row, and from one row to the next
 } columns_of_part_t;
 
-static columns_of_part_t columns_of(const edgelora_attend_part_t *part, uint32_t k) {
+static columns_of_part_t columns_of(
+    const edgelora_attend_part_t *part, uint32_t k, uint32_t row, uint32_t rows) {
     const edgelora_shape_t *g = part->g;
-    uint32_t heads = g->op->kernel_h, keys = g->op->kernel_w,
-             each = g->in_c / heads * (k ? 1 : heads / keys), // channels of a head of keys
-        count = (part->keys.to - part->keys.from) * each, step = keys * each;
+    uint32_t step = part->steps[k], each = step / g->op->kernel_w, // channels of a head of keys
+        count = (part->keys.to - part->keys.from) * each;
     bool all = count == step;
     return (columns_of_part_t){
-        part->blocks[k].q + part->keys.from * each, all ? g->positions * count : count, step,
-        all ? 1 : g->positions};
+        part->dx[k] + row * step + part->keys.from * each, all ? rows * count : count, step,
+        all ? 1 : rows};
+}
+
+static uint32_t groups_of(const edgelora_attend_part_t *part) {
+    return part->error->groups ? (part->g->positions + EDGELORA_GROUP - 1) / EDGELORA_GROUP : 1;
+}
+
+static columns_of_part_t columns_of_group(
+    const edgelora_attend_part_t *part, uint32_t k, uint32_t group) {
+    uint32_t first = group * EDGELORA_GROUP, rows = part->g->positions - first;
+    bool more = part->error->groups && rows > EDGELORA_GROUP;
+    return columns_of(part, k, first, more ? EDGELORA_GROUP : rows);
 }
 
 void edgelora_attend_open(edgelora_attend_part_t *part, const edgelora_shape_t *g,
     const edgelora_error_t *error, int8_t *const dx[3], edgelora_range_t keys) {
-    part->g = g;
-    part->error = error;
-    part->keys = keys;
-    part->bits = 0;
-    part->shift = 0;
-    for (uint32_t k = 0; k < 3; ++k) { // count 0: they shift no values but those that they write
-        part->blocks[k] = (edgelora_block_t){dx[k], 0, 0, g->rounds};
+    uint32_t rows_bits = error->groups ? EDGELORA_GROUP_BITS : 31;
+    *part = (edgelora_attend_part_t){.g = g, .error = error, .keys = keys, .rows_bits = rows_bits};
+    for (uint32_t k = 0; k < 3; ++k) {
+        part->dx[k] = dx[k];
+        part->steps[k] = k ? g->in_c / g->op->kernel_h * g->op->kernel_w : g->in_c;
     }
 }
 
 void edgelora_attend_clear(const edgelora_attend_part_t *part) {
     for (uint32_t k = 0; k < 3; ++k) {
-        if (!part->blocks[k].q) {
+        if (!part->dx[k]) {
             continue;
         }
-        columns_of_part_t of = columns_of(part, k);
+        columns_of_part_t of = columns_of(part, k, 0, part->g->positions);
         for (uint32_t i = 0; i < of.rows; ++i) {
             int8_t *row = of.first + i * of.step;
             for (uint32_t c = 0; c < of.count; ++c) {
@@ -250,29 +260,29 @@ void edgelora_attend_clear(const edgelora_attend_part_t *part) {
     }
 }
 
-void edgelora_attend_lift(edgelora_attend_part_t *part, uint32_t k, int32_t shift) {
-    edgelora_block_t *block = &part->blocks[k];
-    int32_t more = shift - block->shift;
-    if (!more) {
+// Gives the part's errors of a group of input k a larger shift.
+static void lift(edgelora_attend_part_t *part, uint32_t k, uint32_t group, int32_t shift) {
+    int32_t before = part->shifts[k][group];
+    if (shift == before) {
         return;
     }
-    columns_of_part_t of = columns_of(part, k);
+    columns_of_part_t of = columns_of_group(part, k, group);
     for (uint32_t i = 0; i < of.rows; ++i) {
-        edgelora_block_shift(of.first + i * of.step, of.count, more, block->shift, block->rounds);
+        edgelora_block_shift(
+            of.first + i * of.step, of.count, shift - before, before, part->g->rounds);
     }
-    block->shift = shift;
+    part->shifts[k][group] = (uint8_t)shift;
 }
 
-void edgelora_attend_store(
-    edgelora_attend_part_t *part, uint32_t k, uint32_t at, const int32_t *v, uint32_t n) {
-    edgelora_block_t *block = &part->blocks[k];
-    int32_t before = block->shift;
-    edgelora_block_put(block, at, v, n);
-    int32_t shift = block->shift;
-    if (shift != before) { // the others have to follow
-        block->shift = before;
-        edgelora_attend_lift(part, k, shift);
-        edgelora_block_put(block, at, v, n);
+void edgelora_attend_store(edgelora_attend_part_t *part, uint32_t k, uint32_t row, uint32_t first,
+    const int32_t *v, uint32_t n) {
+    uint32_t group = row >> part->rows_bits, at = row * part->steps[k] + first;
+    // count 0: it shifts no values but those that it writes
+    edgelora_block_t block = {part->dx[k], 0, part->shifts[k][group], part->g->rounds};
+    edgelora_block_put(&block, at, v, n);
+    if (block.shift != part->shifts[k][group]) { // the others have to follow
+        lift(part, k, group, block.shift);
+        edgelora_block_put(&block, at, v, n);
     }
 }
 
@@ -280,19 +290,35 @@ void edgelora_attend_put(
     edgelora_attend_part_t *part, uint32_t k, const int32_t *sums, uint32_t key) {
     const edgelora_shape_t *g = part->g;
     uint32_t channels = g->in_c / g->op->kernel_h;
-    for (uint32_t j = 0; part->blocks[k].q && j < g->positions; ++j) {
-        uint32_t at = (j * g->op->kernel_w + key) * channels;
-        edgelora_attend_store(part, k, at, sums + j * channels, channels);
+    for (uint32_t j = 0; part->dx[k] && j < g->positions; ++j) {
+        edgelora_attend_store(part, k, j, key * channels, sums + j * channels, channels);
     }
 }
 
-void edgelora_attend_exponents(const edgelora_shape_t *g, int32_t error, int32_t shift,
-    const int32_t shifts[3], int32_t exponent[3]) {
-    int32_t score = error + edgelora_attend_value_shift(g->in_c / g->op->kernel_h) - 15 + shift +
-        g->shift[2];
-    exponent[0] = score + shifts[0];
-    exponent[1] = score + shifts[1];
-    exponent[2] = error - 15 + g->shift[1] + shifts[2];
+void edgelora_attend_exponents(const edgelora_shape_t *g, const edgelora_error_t *error,
+    int32_t shift, uint8_t shifts[3][EDGELORA_MAX_ATTENDED / EDGELORA_GROUP],
+    int16_t *const exponents[3]) {
+    int32_t score = error->exponent + edgelora_attend_value_shift(g->in_c / g->op->kernel_h) - 15 +
+        shift + g->shift[2];
+    uint32_t groups = error->groups ? (g->positions + EDGELORA_GROUP - 1) / EDGELORA_GROUP : 1;
+    for (uint32_t k = 0; k < 3; ++k) {
+        int32_t first = k < 2 ? score : error->exponent - 15 + g->shift[1];
+        for (uint32_t i = 0; exponents[k] && i < groups; ++i) {
+            exponents[k][i] = (int16_t)(first + shifts[k][i]);
+        }
+    }
+}
+
+void edgelora_attend_join(
+    edgelora_attend_part_t *first, edgelora_attend_part_t *second, int16_t *const exponents[3]) {
+    for (uint32_t k = 0; k < 3; ++k) {
+        for (uint32_t i = 0; exponents[k] && i < groups_of(first); ++i) {
+            int32_t a = first->shifts[k][i], b = second->shifts[k][i], top = a > b ? a : b;
+            lift(first, k, i, top);
+            lift(second, k, i, top);
+        }
+    }
+    edgelora_attend_exponents(first->g, first->error, first->shift, first->shifts, exponents);
 }
 
 int32_t edgelora_attend_shift(uint32_t bits) {

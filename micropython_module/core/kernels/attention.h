@@ -71,13 +71,24 @@ void edgelora_attend_score_errors(const edgelora_attend_row_t *row, int32_t *w);
 // The shift that leaves 14 bits of all scores' errors; bits: the OR of their magnitudes.
 int32_t edgelora_attend_shift(uint32_t bits);
 
-// The error of a score, 14 bits, and a probability's share of the values' errors.
+// The shift from the exponent of row i's errors to the largest, 0..31.
+static inline int32_t edgelora_attend_lower(const edgelora_error_t *error, uint32_t i) {
+    int32_t n = error->groups ? error->exponent - error->groups[i / EDGELORA_GROUP] : 0;
+    return n < 31 ? n : 31;
+}
+
+// The error of a score, 14 bits; shift: that of all scores and the row's edgelora_attend_lower.
 static inline int32_t edgelora_attend_score(const edgelora_shape_t *g, int32_t w, int32_t shift) {
     return trunc_shift(trunc_shift(w, shift) * g->multiplier[2], 15);
 }
 
-static inline int32_t edgelora_attend_share(const edgelora_shape_t *g, int32_t p) {
-    return (p * g->multiplier[1]) >> 15;
+// A probability's share of the values' errors, 0..2^15; shift: edgelora_attend_share_shift.
+static inline int32_t edgelora_attend_share(const edgelora_shape_t *g, int32_t p, int32_t shift) {
+    return (p * g->multiplier[1]) >> shift;
+}
+
+static inline int32_t edgelora_attend_share_shift(int32_t lower) {
+    return lower < 16 ? 15 + lower : 31;
 }
 
 // The backward pass of some heads of keys and values, with the heads of queries that read them. It
@@ -89,25 +100,30 @@ typedef struct {
     edgelora_range_t keys;
     uint32_t bits; // the OR of the magnitudes of its scores' errors, after the first time
     int32_t shift; // of scores' errors
-    // errors of q, k and v, of which this part's channels are its own; q: NULL if not wanted
-    edgelora_block_t blocks[3];
+    // errors of q, k and v, of which this part's channels are its own, or NULL if not wanted
+    int8_t *dx[3];
+    uint32_t steps[3];  // values of their rows
+    uint32_t rows_bits; // a row's number shifted by this is its group's
+    uint8_t shifts[3][EDGELORA_MAX_ATTENDED / EDGELORA_GROUP]; // of them, by groups of positions
 } edgelora_attend_part_t;
 
 // A part whose errors are to be written to dx, and that sets these to 0.
 void edgelora_attend_open(edgelora_attend_part_t *part, const edgelora_shape_t *g,
     const edgelora_error_t *error, int8_t *const dx[3], edgelora_range_t keys);
 void edgelora_attend_clear(const edgelora_attend_part_t *part);
-// Writes v, s32 [n], as errors of input k at `at`, which are this part's.
-void edgelora_attend_store(
-    edgelora_attend_part_t *part, uint32_t k, uint32_t at, const int32_t *v, uint32_t n);
-// Gives the part's errors of input k a larger shift.
-void edgelora_attend_lift(edgelora_attend_part_t *part, uint32_t k, int32_t shift);
+// Writes v, s32 [n], as errors of a row of input k from a channel on, which are this part's.
+void edgelora_attend_store(edgelora_attend_part_t *part, uint32_t k, uint32_t row, uint32_t first,
+    const int32_t *v, uint32_t n);
 // Writes the rows of a head of keys or values, s32 [positions, channels].
 void edgelora_attend_put(
     edgelora_attend_part_t *part, uint32_t k, const int32_t *sums, uint32_t key);
-// The exponents of the errors of q, k and v. error: of the output's; shift: of scores' errors;
-// shifts: of the blocks
-void edgelora_attend_exponents(const edgelora_shape_t *g, int32_t error, int32_t shift,
-    const int32_t shifts[3], int32_t exponent[3]);
+// Sets the exponents of the errors of q, k and v by groups of positions. shift: of scores' errors;
+// shifts: of theirs
+void edgelora_attend_exponents(const edgelora_shape_t *g, const edgelora_error_t *error,
+    int32_t shift, uint8_t shifts[3][EDGELORA_MAX_ATTENDED / EDGELORA_GROUP],
+    int16_t *const exponents[3]);
+// The same of two parts, whose errors get one shift in each group.
+void edgelora_attend_join(
+    edgelora_attend_part_t *first, edgelora_attend_part_t *second, int16_t *const exponents[3]);
 
 #endif

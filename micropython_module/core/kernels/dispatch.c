@@ -456,11 +456,11 @@ void edgelora_op_attend_pass(edgelora_attend_part_t *part, bool of_scores) {
 }
 
 void edgelora_op_attend_backward(const edgelora_shape_t *g, const edgelora_error_t *error,
-    int8_t *const dx[3], int32_t exponent[3]) {
+    int8_t *const dx[3], int16_t *const exponents[3]) {
     EDGELORA_ASSERT(g->op->kind == EDGELORA_ATTEND && error->x && error->x2 && error->x3);
 #if EDGELORA_ATTENTION
     if (runs_simd(error->simd, error->packed) && error->simd->attend_backward &&
-        error->simd->attend_backward(g, error, dx, exponent)) {
+        error->simd->attend_backward(g, error, dx, exponents)) {
         return;
     }
     edgelora_attend_part_t all;
@@ -468,10 +468,9 @@ void edgelora_op_attend_backward(const edgelora_shape_t *g, const edgelora_error
     edgelora_op_attend_pass(&all, false);
     all.shift = edgelora_attend_shift(all.bits);
     edgelora_op_attend_pass(&all, true);
-    const int32_t shifts[3] = {all.blocks[0].shift, all.blocks[1].shift, all.blocks[2].shift};
-    edgelora_attend_exponents(g, error->exponent, all.shift, shifts, exponent);
+    edgelora_attend_exponents(g, error, all.shift, all.shifts, exponents);
 #else
-    (void)dx, (void)exponent;
+    (void)dx, (void)exponents;
 #endif
 }
 

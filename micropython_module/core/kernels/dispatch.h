@@ -52,7 +52,7 @@ void edgelora_op_attend_forward(
     const edgelora_shape_t *g, const edgelora_pass_t *pass, edgelora_range_t heads);
 // dx: s8, the errors of an attend's three inputs, or NULL, and their exponents.
 void edgelora_op_attend_backward(const edgelora_shape_t *g, const edgelora_error_t *error,
-    int8_t *const dx[3], int32_t exponent[3]);
+    int8_t *const dx[3], int16_t *const exponents[3]);
 // Goes over a part of it for the first time, or, of_scores, for the second.
 void edgelora_op_attend_pass(edgelora_attend_part_t *part, bool of_scores);
 // Attention of row t of its queries, x[0], to rows 0..t of all keys and values, x[1] and x[2], for

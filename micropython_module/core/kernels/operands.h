@@ -65,6 +65,7 @@ typedef struct {
     // multipliers
     const int8_t *e; // of a history: NULL if nothing has arrived
     int32_t exponent;
+    const int16_t *groups; // of an attend: exponents by groups of positions; NULL: all have one
     edgelora_carry_t *carry; // of a history: errors of frames before; NULL: these get none
     const int8_t *t_error; // s8 [positions, rank]
     int32_t t_exponent;    // (SPEC.md: u)

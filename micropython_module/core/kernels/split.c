@@ -36,28 +36,6 @@ typedef struct {
     uint32_t from, count;
 } steps_t;
 
-// Is each output position computed from the same position of the input alone?
-static bool is_flat_op(const edgelora_shape_t *g) {
-    const edgelora_op_t *op = g->op;
-    switch (op->kind) {
-        case EDGELORA_ADD:
-        case EDGELORA_MULTIPLY:
-            return is_flat(g);
-        case EDGELORA_CONV:
-        case EDGELORA_PROJECT:
-            return g->inputs == g->in_c && !op->pad_top && !op->pad_left && op->stride_h == 1 &&
-                op->stride_w == 1 && g->out_h == g->in_h && g->out_w == g->in_w;
-        case EDGELORA_LOOKUP:
-        case EDGELORA_EMBED:
-        case EDGELORA_WIDEN:
-        case EDGELORA_NORM:
-        case EDGELORA_ROTATE:
-            return true;
-        default:
-            return false;
-    }
-}
-
 // Bytes of so many values of an op's input and output, and of its other input.
 static uint32_t in_bytes(const edgelora_shape_t *g, uint32_t values) {
     return g->traits & EDGELORA_READS_STREAM ? 2 * values : values;
@@ -186,7 +164,7 @@ static bool halves(op_part_t part[2], const edgelora_shape_t *g) {
         part_of_channels(&part[1], g, (steps_t){n, g->out_c - n});
         return n;
     }
-    bool flat = is_flat_op(g);
+    bool flat = edgelora_goes_by_rows(g);
     if (!flat && kind != EDGELORA_CONV && kind != EDGELORA_PROJECT && kind != EDGELORA_DEPTHWISE &&
         kind != EDGELORA_AVERAGE_POOL && kind != EDGELORA_MAX_POOL) {
         return false;
@@ -205,7 +183,7 @@ static bool halves(op_part_t part[2], const edgelora_shape_t *g) {
 // The two parts of the error of an op's input.
 static bool backward_halves(op_part_t part[2], const edgelora_shape_t *g) {
     bool by_positions = g->is_matrix && g->op->kind != EDGELORA_DENSE;
-    bool flat = is_flat_op(g);
+    bool flat = edgelora_goes_by_rows(g);
     if (!by_positions && !flat && g->op->kind != EDGELORA_DEPTHWISE) {
         return false;
     }
@@ -624,10 +602,10 @@ static void run_attend_scores(void *with) {
 }
 
 void edgelora_both_attend_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
-    const edgelora_error_t *error, int8_t *const dx[3], int32_t exponent[3]) {
+    const edgelora_error_t *error, int8_t *const dx[3], int16_t *const exponents[3]) {
     uint32_t keys = g->op->kernel_w, channels = g->in_c / g->op->kernel_h;
     if (!is_large(split, g, 2 * g->positions) || keys < 2 || (g->rounds && channels % 2)) {
-        edgelora_op_attend_backward(g, error, dx, exponent);
+        edgelora_op_attend_backward(g, error, dx, exponents);
         return;
     }
     edgelora_error_t of_first = *error, of_second;
@@ -640,13 +618,7 @@ void edgelora_both_attend_backward(const edgelora_split_t *split, const edgelora
     both(split, run_attend_values, &first, &second);
     first.shift = second.shift = edgelora_attend_shift(first.bits | second.bits);
     both(split, run_attend_scores, &first, &second);
-    int32_t shifts[3];
-    for (uint32_t k = 0; k < 3; ++k) {
-        int32_t a = first.blocks[k].shift, b = second.blocks[k].shift;
-        shifts[k] = a > b ? a : b;
-        edgelora_attend_lift(a < b ? &first : &second, k, shifts[k]);
-    }
-    edgelora_attend_exponents(g, error->exponent, first.shift, shifts, exponent);
+    edgelora_attend_join(&first, &second, exponents);
 }
 
 typedef struct {

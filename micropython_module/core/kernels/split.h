@@ -46,7 +46,7 @@ int32_t edgelora_both_error_add(const edgelora_split_t *split, int8_t *e, uint32
     int32_t exponent, const int8_t *more, int32_t more_exponent, bool rounds,
     const edgelora_simd_t *simd);
 void edgelora_both_attend_backward(const edgelora_split_t *split, const edgelora_shape_t *g,
-    const edgelora_error_t *error, int8_t *const dx[3], int32_t exponent[3]);
+    const edgelora_error_t *error, int8_t *const dx[3], int16_t *const exponents[3]);
 void edgelora_both_attend_next(const edgelora_split_t *split, const edgelora_shape_t *g,
     const int8_t *const x[3], int8_t *y, void *scratch, uint32_t t);
 
@@ -126,11 +126,11 @@ static inline int32_t edgelora_split_error_add(const edgelora_split_t *split, in
 
 static inline void edgelora_split_attend_backward(const edgelora_split_t *split,
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *const dx[3],
-    int32_t exponent[3]) {
+    int16_t *const exponents[3]) {
     if (is_split(split)) {
-        edgelora_both_attend_backward(split, g, error, dx, exponent);
+        edgelora_both_attend_backward(split, g, error, dx, exponents);
     } else {
-        edgelora_op_attend_backward(g, error, dx, exponent);
+        edgelora_op_attend_backward(g, error, dx, exponents);
     }
 }
 

@@ -142,6 +142,12 @@ static inline uint8_t *kept_mask(
     return frame_buffer(s, l, EDGELORA_MASK, (g->positions * g->out_c + 7) / 8, age);
 }
 
+// Bytes of a tensor's errors, behind which are the exponents of their groups if there are several.
+static inline uint32_t error_size(const void *model, uint32_t positions, uint32_t channels) {
+    uint32_t size = positions * channels, groups = group_count(model, positions);
+    return groups > 1 ? align4(size) + 2 * groups : size;
+}
+
 // Sets the adapter of an op for inference: none (rank 0) or a branch. lora_merged_weights and
 // lora_merged_bias hold merged weights.
 static inline void lora_use(edgelora_lora_t *l, const edgelora_branch_t *branch) {

@@ -75,7 +75,7 @@ static void op_next(edgelora_session_t *s, const int8_t *id, uint32_t i) {
         edgelora_split_attend_next(&split, &g, x, y, arena_at(s, s->scratch), t);
         return;
     }
-    edgelora_shape_row(&g, t);
+    edgelora_shape_rows(&g, t, 1);
     g.bounded = op_state_has(l, EDGELORA_OP_BOUNDED);
     edgelora_branch_t branch = used_branch(lora, &g);
     edgelora_pass_t pass = {

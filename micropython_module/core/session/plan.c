@@ -71,22 +71,10 @@ static bool goes_by_rows(const void *model, uint32_t i) {
             return same && (op->flags & EDGELORA_CAUSAL);
         case EDGELORA_CONSTANT:
             return has_all;
-        case EDGELORA_CONV:
-        case EDGELORA_PROJECT:
-            return same && g.inputs == g.in_c && op->stride_h == 1 && op->stride_w == 1 &&
-                !op->pad_top && !op->pad_left;
-        case EDGELORA_ADD:
-        case EDGELORA_MULTIPLY:
-            return same && is_flat(&g);
-        case EDGELORA_EMBED:
-        case EDGELORA_WIDEN:
-        case EDGELORA_NORM:
-        case EDGELORA_ROTATE:
-        case EDGELORA_LOOKUP:
         case EDGELORA_SOFTMAX:
             return same;
         default:
-            return false;
+            return same && edgelora_goes_by_rows(&g);
     }
 }
 
@@ -251,6 +239,33 @@ static void count_frames(const plan_t *p) {
     }
 }
 
+// Scratch of an op on as many cores as there are.
+static uint32_t whole_scratch(
+    const plan_t *p, const edgelora_shape_t *g, uint32_t rank, bool backward) {
+    uint32_t size = edgelora_op_scratch(g, rank, backward, p->config->plain), half = 0;
+    if (EDGELORA_TWO_CORES && p->config->cores == 2) {
+        half = edgelora_split_scratch(g, rank, backward, p->config->plain);
+    }
+    return half > size ? half : size;
+}
+
+// The same, whose backward pass goes by groups of positions if it can.
+static uint32_t op_scratch(
+    const plan_t *p, const edgelora_shape_t *g, uint32_t rank, bool backward) {
+    uint32_t rows = backward_rows(p->model, g), rest = g->positions % rows;
+    if (!backward || rows == g->positions) {
+        return whole_scratch(p, g, rank, backward);
+    }
+    uint32_t size = whole_scratch(p, g, rank, false);
+    for (uint32_t last = 0; last < 2; ++last) {
+        edgelora_shape_t group = *g;
+        edgelora_shape_rows(&group, 0, last && rest ? rest : rows);
+        uint32_t each = whole_scratch(p, &group, rank, true);
+        size = each > size ? each : size;
+    }
+    return size;
+}
+
 // Checks the limits of training through all frames.
 static edgelora_status_t frames_check(const plan_t *p) {
     for (uint32_t i = 0; i < p->trained; ++i) {
@@ -317,11 +332,17 @@ static void history_spans(plan_t *p, uint32_t i) {
     }
 }
 
+// Values of an input that an op's backward pass takes at once.
+static uint32_t rows_size(
+    const void *model, uint32_t tensor, const edgelora_shape_t *g, uint32_t rows) {
+    return rows < g->positions ? rows * model_tensor(model, tensor)->channels
+                               : tensor_size(model, tensor);
+}
+
 static void backward_spans(plan_t *p, uint32_t i) {
     edgelora_span_t *spans = &p->spans[i * EDGELORA_PLANNED];
     edgelora_shape_t g = edgelora_shape(p->model, i);
-    uint32_t size = g.positions * g.out_c, rank = p->config->ranks[i], back = 2 * p->n - i,
-             highest = highest_source(p, i + 1, i);
+    uint32_t rank = p->config->ranks[i], back = 2 * p->n - i, highest = highest_source(p, i + 1, i);
     uint32_t t = g.positions * rank, mask = mask_size(&g);
     if (p->keeps_frames) {
         uint32_t frames = *frames_of(p, i);
@@ -332,20 +353,22 @@ static void backward_spans(plan_t *p, uint32_t i) {
         spans[EDGELORA_MASK] = span(mask, i, back);
     }
     bool of_loss = i + 1 == p->trained || meets_loss(p, i + 1);
-    spans[EDGELORA_ERROR] = span(size, of_loss ? p->n : 2 * p->n - highest, back);
+    spans[EDGELORA_ERROR] = span(
+        error_size(p->model, g.positions, g.out_c), of_loss ? p->n : 2 * p->n - highest, back);
     bool requires1 = tensor_requires_grad(p, g.op->input),
          requires2 = op_inputs(g.op) == 2 && tensor_requires_grad(p, g.op->input2);
     bool has_u = rank && (p->config->mode == EDGELORA_TRAINABLE_A || requires1);
     // an error is added to an existing one if an op above reads the same input, this op reads it
     // twice, or the loss has written one
-    uint32_t joins = requires1 && (highest_source(p, g.op->input, i) || meets_loss(p, g.op->input))
-        ? tensor_size(p->model, g.op->input)
-        : 0;
+    uint32_t joins = 0, rows = backward_rows(p->model, &g);
+    if (requires1 && (highest_source(p, g.op->input, i) || meets_loss(p, g.op->input))) {
+        joins = rows_size(p->model, g.op->input, &g, rows);
+    }
     if (requires2 && (g.op->input2 == g.op->input || highest_source(p, g.op->input2, i))) {
-        uint32_t size2 = tensor_size(p->model, g.op->input2);
+        uint32_t size2 = rows_size(p->model, g.op->input2, &g, rows);
         joins = size2 > joins ? size2 : joins;
     }
-    spans[EDGELORA_WORK] = span((has_u ? align4(g.positions * rank) : 0) + joins, back, back);
+    spans[EDGELORA_WORK] = span((has_u ? align4(rows * rank) : 0) + joins, back, back);
 }
 
 static bool goes_first(const edgelora_span_t *a, const edgelora_span_t *b, bool by_birth) {
@@ -457,14 +480,10 @@ static int32_t plan(plan_t *p) {
         p->ops_end += g.is_matrix ? lora_size(ranks[i]) : 0;
         bool attends = p->decodes && g.op->kind == EDGELORA_ATTEND;
         if (p->decodes && !attends) {
-            edgelora_shape_row(&g, 0);
+            edgelora_shape_rows(&g, 0, 1);
         }
         uint32_t size = attends ? edgelora_op_next_scratch(&g)
-                                : edgelora_op_scratch(&g, ranks[i], runs_back, p->config->plain);
-        if (EDGELORA_TWO_CORES && p->config->cores == 2) {
-            uint32_t half = edgelora_split_scratch(&g, ranks[i], runs_back, p->config->plain);
-            size = half > size ? half : size;
-        }
+                                : op_scratch(p, &g, ranks[i], runs_back);
         p->scratch_size = size > p->scratch_size ? size : p->scratch_size;
         for (uint32_t k = 0; k < EDGELORA_PLANNED; ++k) {
             *span_of(p, i, k) = span(0, 0, 0);
@@ -537,7 +556,9 @@ static uint8_t op_flags(const edgelora_session_t *s, const edgelora_shape_t *g, 
     }
     rank = g->is_matrix ? rank : 0;
     bool forward = edgelora_op_is_packed(g, rank, false, s->scratch_size, s->plain);
-    bool backward = edgelora_op_is_packed(g, rank, true, s->scratch_size, s->plain);
+    edgelora_shape_t back = *g;
+    edgelora_shape_backward(&back, session_model(s));
+    bool backward = edgelora_op_is_packed(&back, rank, true, s->scratch_size, s->plain);
     bool lasts = g->traits & EDGELORA_KEEPS;
     return (uint8_t)((bounded ? EDGELORA_OP_BOUNDED : 0) | (lasts ? EDGELORA_OP_LASTS : 0) |
         (forward ? EDGELORA_OP_PACKED_FORWARD : 0) | (backward ? EDGELORA_OP_PACKED_BACKWARD : 0));

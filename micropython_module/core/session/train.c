@@ -3,6 +3,7 @@
 
 #include "session/classes.h"
 #include "session/infer.h"
+#include "training/block.h"
 #include "training/training.h"
 
 EDGELORA_RAM static bool any_s8(const int8_t *e, uint32_t n) {
@@ -29,54 +30,199 @@ static bool input_requires_grad(edgelora_session_t *s, uint32_t tensor) {
     return tensor && session_ops(s)[tensor - 1].requires_grad;
 }
 
-// Computes the error of input k and adds it to the error accumulated there. spare: s8 [input],
-// holds the new error if there is an earlier one. Returns whether it is the first.
-EDGELORA_RAM static bool propagate_error(edgelora_session_t *s, const edgelora_shape_t *g,
-    const edgelora_branch_t *branch, const edgelora_error_t *error, uint32_t k, int8_t *spare) {
-    uint32_t tensor = k ? g->op->input2 : g->op->input,
-             size = tensor_size(session_model(s), tensor);
-    if (!input_requires_grad(s, tensor)) {
-        return false;
-    }
-    edgelora_op_state_t *below = &session_ops(s)[tensor - 1];
-    int8_t *e = op_buffer(s, below, EDGELORA_ERROR), *dx = below->arrived ? spare : e;
-    edgelora_split_t split = session_split(s);
-    int32_t exponent = edgelora_split_backward(&split, g, branch, error, k, dx);
-    if (!any_s8(dx, size)) {
-        return false;
-    }
-    if (below->arrived) {
-        below->exponent = (int16_t)edgelora_split_error_add(
-            &split, e, size, below->exponent, dx, exponent, g->rounds, error->simd);
-        return false;
-    }
-    below->arrived = true;
-    below->exponent = (int16_t)exponent;
-    return true;
+// The exponents of the errors of an op's output, by groups of positions.
+static int16_t *error_exponents(edgelora_session_t *s, uint32_t tensor) {
+    const edgelora_tensor_t *t = model_tensor(session_model(s), tensor);
+    edgelora_op_state_t *l = &session_ops(s)[tensor - 1];
+    uint32_t positions = (uint32_t)t->height * t->width;
+    bool one = group_count(session_model(s), positions) == 1;
+    return one ? &l->exponent
+               : (int16_t *)arena_at(s, l->at[EDGELORA_ERROR] + align4(positions * t->channels));
 }
 
-// Passes on the errors of an attend's inputs, which nothing else reads; returns how many.
-static uint32_t attend_backward(
-    edgelora_session_t *s, const edgelora_shape_t *g, const edgelora_error_t *error) {
-    edgelora_op_state_t *below[3];
+// The backward step of an op, or of some of its positions.
+typedef struct {
+    edgelora_session_t *s;
+    edgelora_lora_t *lora;
+    edgelora_branch_t branch;
+    edgelora_shape_t g;
+    edgelora_error_t error;
+    const int8_t *t; // s8 [positions, rank], of the forward pass
+    int8_t *t_error; // s8 [positions, rank]: room for t's errors
+    int8_t *spare;   // room for a new error where there is an earlier one
+    uint32_t from;   // the first position of a group; 0 of all
+    bool is_group;
+    bool trains_a, passes; // to layers below
+    bool first[3];         // by input: nothing has arrived there before this op
+} step_t;
+
+// Adds errors dx, s8 [rows, channels], of an input to those there, e. first: dx is e
+EDGELORA_RAM static void add_rows(step_t *step, uint32_t tensor, int8_t *e, const int8_t *dx,
+    uint32_t rows, int32_t exponent, bool first) {
+    edgelora_session_t *s = step->s;
+    const edgelora_tensor_t *t = model_tensor(session_model(s), tensor);
+    edgelora_op_state_t *below = &session_ops(s)[tensor - 1];
+    uint32_t group = group_rows(session_model(s), (uint32_t)t->height * t->width);
+    int16_t *x = error_exponents(s, tensor) + step->from / group;
+    edgelora_split_t split = session_split(s);
+    for (uint32_t count; rows; rows -= count, ++x) {
+        count = rows < group ? rows : group;
+        uint32_t size = count * t->channels;
+        if (!any_s8(dx, size)) {
+            *x = first ? (int16_t)EDGELORA_NO_ERROR : *x;
+        } else if (first || *x == EDGELORA_NO_ERROR) {
+            if (!first) {
+                copy_bytes(e, dx, size);
+            }
+            *x = (int16_t)exponent;
+            below->arrived = true;
+        } else {
+            *x = (int16_t)edgelora_split_error_add(
+                &split, e, size, *x, dx, exponent, step->g.rounds, step->error.simd);
+        }
+        e += size;
+        dx += size;
+    }
+}
+
+// Computes the error of input k and adds it to the error accumulated there.
+EDGELORA_RAM static void propagate_error(step_t *step, uint32_t k) {
+    edgelora_session_t *s = step->s;
+    const edgelora_shape_t *g = &step->g;
+    uint32_t tensor = op_input(g->op, k);
+    if (!input_requires_grad(s, tensor)) {
+        return;
+    }
+    const edgelora_tensor_t *t = model_tensor(session_model(s), tensor);
+    uint32_t rows = step->is_group ? g->positions : (uint32_t)t->height * t->width,
+             at = step->from * t->channels;
+    int8_t *e = (int8_t *)op_buffer(s, &session_ops(s)[tensor - 1], EDGELORA_ERROR) + at,
+           *dx = step->first[k] ? e : step->spare;
+    int32_t exponent = 0;
+    if (step->error.e || step->error.carry) {
+        edgelora_split_t split = session_split(s);
+        exponent = edgelora_split_backward(&split, g, &step->branch, &step->error, k, dx);
+    } else if (step->first[k]) {
+        for (uint32_t i = 0; i < rows * t->channels; ++i) {
+            e[i] = 0;
+        }
+    } else {
+        return;
+    }
+    add_rows(step, tensor, e, dx, rows, exponent, step->first[k]);
+}
+
+// Passes on the errors of an attend's inputs, which nothing else reads.
+static void attend_backward(step_t *step) {
+    edgelora_session_t *s = step->s;
     int8_t *dx[3];
-    int32_t exponent[3] = {0};
-    uint32_t first = 0;
+    int16_t *exponents[3];
     for (uint32_t k = 0; k < 3; ++k) {
-        uint32_t tensor = op_input(g->op, k);
-        below[k] = input_requires_grad(s, tensor) ? &session_ops(s)[tensor - 1] : 0;
-        dx[k] = below[k] ? op_buffer(s, below[k], EDGELORA_ERROR) : 0;
+        uint32_t tensor = op_input(step->g.op, k);
+        bool is_wanted = input_requires_grad(s, tensor);
+        dx[k] = is_wanted ? op_buffer(s, &session_ops(s)[tensor - 1], EDGELORA_ERROR) : 0;
+        exponents[k] = is_wanted ? error_exponents(s, tensor) : 0;
     }
     edgelora_split_t split = session_split(s);
-    edgelora_split_attend_backward(&split, g, error, dx, exponent);
+    edgelora_split_attend_backward(&split, &step->g, &step->error, dx, exponents);
     for (uint32_t k = 0; k < 3; ++k) {
-        if (below[k]) {
-            below[k]->exponent = (int16_t)exponent[k];
-            below[k]->arrived = any_s8(dx[k], tensor_size(session_model(s), op_input(g->op, k)));
-            first += below[k]->arrived;
+        uint32_t tensor = op_input(step->g.op, k),
+                 channels = model_tensor(session_model(s), tensor)->channels,
+                 group = group_rows(session_model(s), step->g.positions);
+        for (uint32_t from = 0; dx[k] && from < step->g.positions; from += group) {
+            uint32_t left = step->g.positions - from;
+            if (any_s8(dx[k] + from * channels, (left < group ? left : group) * channels)) {
+                session_ops(s)[tensor - 1].arrived = true;
+            } else {
+                exponents[k][from / group] = EDGELORA_NO_ERROR;
+            }
         }
     }
-    return first;
+}
+
+EDGELORA_RAM static void step_back(step_t *step) {
+    edgelora_session_t *s = step->s;
+    const edgelora_shape_t *g = &step->g;
+    edgelora_error_t *error = &step->error;
+    const edgelora_branch_t *branch = &step->branch;
+    edgelora_split_t split = session_split(s);
+    uint32_t inputs = op_inputs(g->op);
+    bool is_nothing = !error->e && !error->carry;
+    if (branch->rank && !is_nothing) {
+        edgelora_matrix_t *b = &step->lora->matrix_b;
+        int32_t *gradient = arena_at(s, matrix_gradient(b));
+        int32_t shift = edgelora_gradient_open(b, gradient, error->exponent);
+        edgelora_split_b_gradient(&split, g, branch->rank, error, step->t, gradient, shift);
+    }
+    if ((g->traits & EDGELORA_ADDS) && inputs > 1) { // the stream's error, before it is scaled
+        propagate_error(step, 1);
+        inputs = 1;
+    }
+    if (!step->trains_a && !step->passes) {
+        return;
+    }
+    if ((g->traits & EDGELORA_SCALES) && !is_nothing) {
+        error->exponent = edgelora_split_requantize_backward(
+            &split, g, (int8_t *)(uintptr_t)error->e, error->exponent, error->simd);
+    }
+    if (branch->rank && !is_nothing) {
+        error->t_error = step->t_error;
+        error->t_exponent = edgelora_split_branch_backward(&split, g, branch, error, step->t_error);
+    }
+    if (step->trains_a && !is_nothing) {
+        edgelora_matrix_t *a = &step->lora->matrix_a;
+        int32_t *gradient = arena_at(s, matrix_gradient(a));
+        int32_t shift = edgelora_gradient_open(a, gradient, error->t_exponent);
+        edgelora_split_a_gradient(&split, g, branch->rank, error, gradient, shift);
+    }
+    if (g->traits & EDGELORA_THREE_INPUTS) {
+        attend_backward(step);
+        return;
+    }
+    for (uint32_t k = 0; k < inputs; ++k) {
+        propagate_error(step, k);
+    }
+}
+
+static int32_t largest_exponent(const int16_t *exponents, uint32_t groups) {
+    int32_t top = EDGELORA_NO_ERROR;
+    for (uint32_t i = 0; i < groups; ++i) {
+        top = exponents[i] > top ? exponents[i] : top;
+    }
+    return top;
+}
+
+// Shifts all groups of errors e, s8 [positions, channels], to exponent `top`.
+static void join_groups(
+    int8_t *e, uint32_t positions, uint32_t channels, const int16_t *exponents, int32_t top) {
+    for (uint32_t i = 0; i * EDGELORA_GROUP < positions; ++i) {
+        uint32_t first = i * EDGELORA_GROUP, left = positions - first,
+                 rows = left < EDGELORA_GROUP ? left : EDGELORA_GROUP;
+        int32_t more = top - exponents[i];
+        edgelora_block_shift(e + first * channels, rows * channels, more < 31 ? more : 31, 0, true);
+    }
+}
+
+// Runs the backward step of each group of positions, and leaves `step` at the last.
+static void groups_back(step_t *step, const int16_t *exponents) {
+    edgelora_shape_t *g = &step->g;
+    edgelora_error_t *error = &step->error;
+    const int8_t *e = error->e;
+    uint32_t positions = g->positions, wide = g->traits & EDGELORA_READS_STREAM ? 2 : 1, before = 0;
+    step->is_group = true;
+    for (step->from = 0; step->from < positions; step->from += EDGELORA_GROUP) {
+        uint32_t left = positions - step->from,
+                 rows = left < EDGELORA_GROUP ? left : EDGELORA_GROUP;
+        edgelora_shape_rows(g, before, rows);
+        error->exponent = exponents[step->from / EDGELORA_GROUP];
+        error->e = any_s8(e, rows * g->out_c) ? e : 0;
+        step_back(step);
+        before = rows;
+        e += rows * g->out_c;
+        step->t += step->t ? rows * step->branch.rank : 0;
+        error->x += error->x ? rows * g->in_c * wide : 0;
+        error->x2 += error->x2 ? rows * g->out_c : 0;
+    }
 }
 
 // Runs the backward step of one op. arrived: in this frame; else only a history's carry is passed
@@ -84,77 +230,69 @@ static uint32_t attend_backward(
 EDGELORA_RAM static uint32_t op_backward(
     edgelora_session_t *s, const source_t *source, uint32_t i, bool arrived) {
     const edgelora_op_state_t *l = &session_ops(s)[i];
-    edgelora_lora_t *lora = op_lora(s, l);
-    edgelora_shape_t g;
-    session_shape_into(&g, s, i);
-    edgelora_branch_t branch = lora_own(s, lora);
+    step_t step = {.s = s, .lora = op_lora(s, l)};
+    edgelora_shape_t *g = &step.g;
+    session_shape_into(g, s, i);
+    step.branch = lora_own(s, step.lora);
+    uint32_t inputs = op_inputs(g->op), rank = step.branch.rank;
     edgelora_carry_t *carry = op_carry(s, l);
     int8_t *e = op_buffer(s, l, EDGELORA_ERROR), *work = op_buffer(s, l, EDGELORA_WORK);
-    bool some = arrived && any_s8(e, g.positions * g.out_c);
-    uint32_t inputs = op_inputs(g.op), first = 0;
-    bool trains_a = branch.rank && s->mode == EDGELORA_TRAINABLE_A;
-    edgelora_error_t error = {
+    bool some = arrived && any_s8(e, g->positions * g->out_c);
+    if (!some && !carries(s, l)) { // all contributions cancel out
+        return 0;
+    }
+    const int16_t *exponents = error_exponents(s, i + 1);
+    step.error = (edgelora_error_t){
         .e = some ? e : 0,
-        .exponent = l->exponent,
         .carry = carry,
         .scratch = arena_at(s, s->scratch),
         .packed = op_state_has(l, EDGELORA_OP_PACKED_BACKWARD),
         .simd = edgelora_simd_kernels(s->simd),
         .work = simd_work(s)};
-    if (!some && !carries(s, l)) { // all contributions cancel out
-        return 0;
-    }
-    edgelora_split_t split = session_split(s);
+    uint32_t rows = backward_rows(session_model(s), g),
+             groups = group_count(session_model(s), g->positions);
     if (!carry && l->at[EDGELORA_MASK]) {
-        edgelora_split_mask_backward(&split, &g, e, kept_mask(s, l, &g, source->age), error.simd);
+        edgelora_split_t split = session_split(s);
+        edgelora_split_mask_backward(
+            &split, g, e, kept_mask(s, l, g, source->age), step.error.simd);
     }
-    if (branch.rank) {
-        int32_t *gradient = arena_at(s, matrix_gradient(&lora->matrix_b));
-        int32_t shift = edgelora_gradient_open(&lora->matrix_b, gradient, error.exponent);
-        edgelora_split_b_gradient(&split, &g, branch.rank, &error,
-            kept_t(s, l, &g, branch.rank, source->age), gradient, shift);
-    }
-    bool passes = input_requires_grad(s, g.op->input), has_u = branch.rank && (trains_a || passes);
-    int8_t *spare = work + (has_u ? align4(g.positions * branch.rank) : 0);
-    if ((g.traits & EDGELORA_ADDS) && inputs > 1) { // the stream's error, before it is scaled
-        first = propagate_error(s, &g, &branch, &error, 1, spare);
-        inputs = 1;
-    }
-    for (uint32_t k = 1; k < inputs; ++k) {
-        passes |= input_requires_grad(s, op_input(g.op, k));
-    }
-    if (!trains_a && !passes) {
-        return first;
-    }
-    if (g.traits & EDGELORA_SCALES) {
-        error.exponent = edgelora_split_requantize_backward(
-            &split, &g, e, error.exponent, error.simd);
-    }
-    if (branch.rank) {
-        error.t_error = work;
-        error.t_exponent = edgelora_split_branch_backward(&split, &g, &branch, &error, work);
-    }
-    uint32_t reads = EDGELORA_READS_INPUT | EDGELORA_READS_OTHER | EDGELORA_THREE_INPUTS;
-    if (trains_a || (g.traits & reads)) {
-        error.x = edgelora_tensor_at(s, source, g.op->input, RECOMPUTING);
-        error.x2 = inputs > 1 ? edgelora_tensor_at(s, source, g.op->input2, RECOMPUTING) : 0;
-        error.x3 = inputs > 2 ? edgelora_tensor_at(s, source, op_number(g.op), RECOMPUTING) : 0;
-    }
-    if (g.traits & EDGELORA_READS_OUTPUT) {
-        error.y = edgelora_tensor_at(s, source, i + 1, RECOMPUTING);
-    }
-    if (trains_a) {
-        int32_t *gradient = arena_at(s, matrix_gradient(&lora->matrix_a));
-        int32_t shift = edgelora_gradient_open(&lora->matrix_a, gradient, error.t_exponent);
-        edgelora_split_a_gradient(&split, &g, branch.rank, &error, gradient, shift);
-    }
-    if (g.traits & EDGELORA_THREE_INPUTS) {
-        return attend_backward(s, &g, &error);
-    }
+    step.t = rank ? kept_t(s, l, g, rank, source->age) : 0;
+    step.trains_a = rank && s->mode == EDGELORA_TRAINABLE_A;
     for (uint32_t k = 0; k < inputs; ++k) {
-        first += propagate_error(s, &g, &branch, &error, k, spare);
+        uint32_t tensor = op_input(g->op, k);
+        step.first[k] = tensor && !session_ops(s)[tensor - 1].arrived &&
+            !(k && tensor == g->op->input);
+        step.passes |= input_requires_grad(s, tensor) && !(k && (g->traits & EDGELORA_ADDS));
     }
-    return first;
+    bool has_u = rank && (step.trains_a || step.passes);
+    step.t_error = work;
+    step.spare = work + (has_u ? align4(rows * rank) : 0);
+    uint32_t reads = EDGELORA_READS_INPUT | EDGELORA_READS_OTHER | EDGELORA_THREE_INPUTS;
+    if (step.trains_a || (step.passes && (g->traits & reads))) {
+        step.error.x = edgelora_tensor_at(s, source, g->op->input, RECOMPUTING);
+        step.error.x2 = inputs > 1 ? edgelora_tensor_at(s, source, g->op->input2, RECOMPUTING) : 0;
+        step.error.x3 = inputs > 2 ? edgelora_tensor_at(s, source, op_number(g->op), RECOMPUTING)
+                                   : 0;
+    }
+    if (step.passes && (g->traits & EDGELORA_READS_OUTPUT)) {
+        step.error.y = edgelora_tensor_at(s, source, i + 1, RECOMPUTING);
+    }
+    if (rows < g->positions) {
+        groups_back(&step, exponents);
+    } else {
+        step.error.exponent = largest_exponent(exponents, groups);
+        if (groups > 1 && (g->traits & EDGELORA_THREE_INPUTS)) {
+            step.error.groups = exponents;
+        } else if (groups > 1) {
+            join_groups(e, g->positions, g->out_c, exponents, step.error.exponent);
+        }
+        step_back(&step);
+    }
+    uint32_t reached = 0;
+    for (uint32_t k = 0; k < inputs; ++k) {
+        reached += step.first[k] && session_ops(s)[op_input(g->op, k) - 1].arrived;
+    }
+    return reached;
 }
 
 // Runs the backward pass of a frame from the last op down, until no error is left. under_way:
@@ -216,7 +354,13 @@ edgelora_status_t edgelora_backward_range(
     source_t source = {x, 0, 0};
     edgelora_op_state_t *ops = session_ops(s);
     for (uint32_t i = to < s->trained ? to : s->trained; i-- > from;) {
-        if (ops[i].requires_grad) {
+        if (ops[i].requires_grad) { // of an error's bytes, which may be others' by now
+            int16_t *exponents = error_exponents(s, i + 1);
+            const edgelora_tensor_t *t = model_tensor(session_model(s), i + 1);
+            uint32_t groups = group_count(session_model(s), (uint32_t)t->height * t->width);
+            for (uint32_t k = 0; k < groups; ++k) {
+                exponents[k] = 0;
+            }
             op_backward(s, &source, i, true);
         }
         for (uint32_t k = 0; k < i; ++k) {
@@ -288,11 +432,8 @@ EDGELORA_RAM static int32_t loss_of(
         edgelora_tensor_at(s, last_frame, s->trained, purpose), tensor_size(model, s->trained),
         loss_channels(model), model_tensor(model, s->trained)->zero_point, answer.label,
         answer.target};
-    int32_t exponent;
-    int32_t loss = edgelora_loss(
-        model, &input, arena_at(s, s->scratch), arena_at(s, last->at[EDGELORA_ERROR]), &exponent);
-    last->exponent = (int16_t)exponent;
-    return loss;
+    return edgelora_loss(model, &input, arena_at(s, s->scratch),
+        arena_at(s, last->at[EDGELORA_ERROR]), error_exponents(s, s->trained));
 }
 
 // Records and returns whether the loss has written a nonzero error.

@@ -94,26 +94,31 @@ EDGELORA_RAM static int32_t cross_entropy(const edgelora_model_t *model, const i
 
 // Cross-entropy at each position that has an id below the number of channels: the mean loss.
 static int32_t cross_entropies(const edgelora_model_t *model, const edgelora_loss_input_t *input,
-    int32_t *row, edgelora_block_t *e) {
+    int32_t *row, int8_t *e, int16_t *exponents) {
     uint32_t channels = input->channels, bytes = id_bytes(channels),
-             positions = input->n / channels;
+             positions = input->n / channels, rows = group_rows(model, positions);
+    edgelora_block_t block = {0};
     uint32_t counted = 0, mean = 0, rest = 0; // the losses' sum is mean * counted + rest
     for (uint32_t p = 0; p < positions; ++p) {
         counted += id_at(input->target, bytes, p) < channels;
     }
     for (uint32_t p = 0; p < positions; ++p) {
         uint32_t id = id_at(input->target, bytes, p);
+        if (p % rows == 0) {
+            block = (edgelora_block_t){e + p * channels, 0, 0, model_rounds(model)};
+        }
         if (id < channels) {
             uint32_t loss = (uint32_t)cross_entropy(
-                model, input->q + p * channels, channels, id, row, e);
+                model, input->q + p * channels, channels, id, row, &block);
             mean += loss / counted;
             rest += loss % counted;
         } else {
             for (uint32_t i = 0; i < channels; ++i) {
                 row[i] = 0;
             }
-            edgelora_block_append(e, row, channels);
+            edgelora_block_append(&block, row, channels);
         }
+        exponents[p / rows] = (int16_t)(block.shift - 15);
     }
     return (int32_t)(counted ? mean + rest / counted : 0);
 }
@@ -151,14 +156,15 @@ void edgelora_logits_probable(
 }
 
 EDGELORA_RAM int32_t edgelora_loss(const edgelora_model_t *model,
-    const edgelora_loss_input_t *input, int32_t *row, int8_t *e, int32_t *exponent) {
+    const edgelora_loss_input_t *input, int32_t *row, int8_t *e, int16_t *exponents) {
     uint32_t n = input->n;
     edgelora_block_t block = {e, 0, 0, model_rounds(model)};
+    if (model->loss == EDGELORA_CROSS_ENTROPY && n != input->channels) {
+        return cross_entropies(model, input, row, e, exponents);
+    }
     if (model->loss == EDGELORA_CROSS_ENTROPY) {
-        int32_t loss = n == input->channels
-            ? cross_entropy(model, input->q, n, input->label, row, &block)
-            : cross_entropies(model, input, row, &block);
-        *exponent = block.shift - 15;
+        int32_t loss = cross_entropy(model, input->q, n, input->label, row, &block);
+        *exponents = (int16_t)(block.shift - 15);
         return loss;
     }
     bool binary = model->loss == EDGELORA_BINARY_CROSS_ENTROPY;
@@ -179,6 +185,6 @@ EDGELORA_RAM int32_t edgelora_loss(const edgelora_model_t *model,
         }
         edgelora_block_append(&block, v, count);
     }
-    *exponent = block.shift - (binary ? 15 : 0);
+    *exponents = (int16_t)(block.shift - (binary ? 15 : 0));
     return (int32_t)(binary ? sum : sum / n * 16 + sum % n * 16 / n);
 }

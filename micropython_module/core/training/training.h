@@ -8,7 +8,8 @@
 #include "fixed.h"
 
 // Computes the loss of a tensor q, s8 [n] with zero point zp, for a label or target. e: s8 [n], the
-// error, in units of 2^exponent; row: s32 [channels], scratch for cross-entropy. Returns the loss.
+// error, a group of positions in units of 2^exponents[group]; row: s32 [channels], scratch for
+// cross-entropy. Returns the loss.
 typedef struct {
     const int8_t *q;
     uint32_t n, channels;
@@ -17,7 +18,7 @@ typedef struct {
     const int8_t *target; // ids of its positions; s8 [n], other losses
 } edgelora_loss_input_t;
 int32_t edgelora_loss(const edgelora_model_t *model, const edgelora_loss_input_t *input,
-    int32_t *row, int8_t *e, int32_t *exponent);
+    int32_t *row, int8_t *e, int16_t *exponents);
 
 // Probabilities of logits q, s8 [n] with zero point zp, as in the model's loss, Q15.
 void edgelora_logits_probable(

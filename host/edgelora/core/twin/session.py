@@ -34,6 +34,14 @@ class Scratch:
     def of(self, op: int, rank: int, backward: bool) -> tuple[int, int]:
         """Bytes that an op's fast kernels need (0: its shape has none), and bytes that a session has for the op."""
         self._lib.edgelora_shape_into(self._shape, self._model, C.c_uint32(op))
+        fast, room = self._sizes(rank, False)
+        if backward:
+            self._lib.edgelora_shape_backward(self._shape, self._model)
+            fast, back = self._sizes(rank, True)
+            room = max(room, back)
+        return fast, room
+
+    def _sizes(self, rank: int, backward: bool) -> tuple[int, int]:
         wanted = (self._shape, C.c_uint32(rank), C.c_bool(backward))
         return self._lib.edgelora_packed_scratch(*wanted), self._lib.edgelora_op_scratch(*wanted, C.c_bool(False))
 

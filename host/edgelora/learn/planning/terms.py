@@ -8,7 +8,7 @@ are those of core/kernels/packed, which a test compares: a wheel has none of its
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 
@@ -31,6 +31,7 @@ WINDOW_GROUPS = 2  # groups of t's errors that windows of sparse errors can have
 LIST_BYTES = 528  # of rows that are summed at a time, and two more
 LISTED = LIST_BYTES // 8 - 2
 SMALL = (1 << 21) - (1 << 12)  # sums below are requantized faster
+GROUP = 16  # positions whose errors share an exponent, in a sequence
 SPARSE, SPARSE_WINDOWS = 4 / 8, 3 / 8  # least share of errors of 0 for other kernels: of 1x1 convolutions, of others
 
 
@@ -55,7 +56,8 @@ class Layer:
     reads: elements of the kernel inside the input, over all positions; rows: number of parts along an axis that a
     concatenate or slice moves. phases: for height and width, for each remainder of the stride: (input positions,
     elements of the kernel that read them). heads: of an attend's queries, and of its keys. rounds: whether errors
-    are rounded. table: bytes that it reads of its own besides weights. zeros: of its outputs and their errors.
+    are rounded. grouped: whether positions go backward in groups, which have an exponent each. table: bytes that it
+    reads of its own besides weights. zeros: of its outputs and their errors.
     """
 
     kind: str
@@ -73,6 +75,7 @@ class Layer:
     heads: tuple[int, int]
     causal: bool
     rounds: bool
+    grouped: bool
     table: int
     zeros: Zeros
 
@@ -129,8 +132,32 @@ def layer(model: QuantModel, index: int, zeros: Zeros) -> Layer:
         op.heads,
         op.causal,
         model.rounds,
+        model.rounds and model.learns_sequences and _goes_by_rows(model, op),
         _table(op, prod(target)),
         zeros,
+    )
+
+
+def _goes_by_rows(model: QuantModel, op: Op) -> bool:
+    """Whether each position of an op's output depends on the same position of its inputs alone (SPEC.md, section 5)."""
+    source, target = model.tensors[op.input].shape, model.tensors[op.output].shape
+    if op.kind in ("conv", "project"):
+        return op.kernel == op.stride == (1, 1) and not any(op.padding) and source[:2] == target[:2]
+    if op.kind in ("add", "multiply"):
+        return model.tensors[op.input2].shape == target
+    return op.kind in ("embed", "widen", "norm", "rotate", "lookup")
+
+
+def _positions(layer: Layer, count: int) -> Layer:
+    """The layer on some of its positions."""
+    return replace(
+        layer,
+        source=(count, 1, layer.source[2]),
+        target=(count, 1, layer.target[2]),
+        source2=(count, 1, layer.source2[2]),
+        reads=count if layer.kind in ("conv", "project") else layer.reads,
+        phases=(((count, 1),), ((1, 1),)) if layer.phases else (),
+        grouped=False,
     )
 
 
@@ -410,11 +437,22 @@ class Step:
 
 def backward(layer: Layer, rank: int, step: Step, room: int) -> Terms:
     """Terms of an op's backward pass. room: bytes of scratch memory; 0 for plain kernels."""
-    fast = room > 0
     yield "back", 1
     yield "back.join", step.joined
     if layer.fused:
         yield "back.mask", layer.elements
+    if not layer.grouped:
+        yield from _positions_back(layer, rank, step, room)
+        return
+    whole, rest = divmod(layer.positions, GROUP)
+    yield from _times(whole, _positions_back(_positions(layer, GROUP), rank, step, room))
+    if rest:
+        yield from _positions_back(_positions(layer, rest), rank, step, room)
+
+
+def _positions_back(layer: Layer, rank: int, step: Step, room: int) -> Terms:
+    """Terms of the backward pass of positions that share an exponent."""
+    fast = room > 0
     if rank:
         yield from _b_gradient(layer, rank, fast)
     if step.stream:

@@ -304,9 +304,11 @@ static void add_block(const attend_head_t *h, const int32_t *factors, uint32_t r
 }
 
 // Adds the values' errors of a block to the sums; returns the OR of its scores' errors.
-WARM_KERNEL static uint32_t block_value_errors(
-    const attend_head_t *h, const edgelora_attend_row_t *rows, uint32_t i) {
+WARM_KERNEL static uint32_t block_value_errors(const attend_head_t *h,
+    const edgelora_attend_row_t *rows, const edgelora_error_t *error, uint32_t i) {
+    // a block's rows are of one group
     uint32_t bits = 0, reads = block_reads(h, i);
+    int32_t lower = edgelora_attend_lower(error, i), shift = edgelora_attend_share_shift(lower);
     for (uint32_t r = 0; r < block_rows(h, i); ++r) {
         const int32_t *w = h->products + r * reads;
         for (const int32_t *end = w + rows[r].reads; w != end; ++w) {
@@ -318,29 +320,28 @@ WARM_KERNEL static uint32_t block_value_errors(
         int32_t *share = h->products + r;
         uint32_t n = r < block_rows(h, i) ? rows[r].reads : 0;
         for (uint32_t j = 0; j < reads; ++j, share += ATTEND_ROWS) {
-            *share = j < n ? edgelora_attend_share(h->g, p[j]) : 0;
+            *share = j < n ? edgelora_attend_share(h->g, p[j], shift) : 0;
         }
     }
     add_block(h, h->products, reads);
-    return bits;
+    return bits >> lower;
 }
 
 // Adds the keys' errors of a block to the sums and puts those of its queries. k: words
 WARM_KERNEL static void block_key_errors(const attend_head_t *h, const edgelora_attend_row_t *rows,
     uint32_t head, uint32_t i, edgelora_attend_part_t *part) {
     uint32_t reads = block_reads(h, i);
-    int32_t q[EDGELORA_MAX_HEAD];
+    int32_t q[EDGELORA_MAX_HEAD], shift = part->shift + edgelora_attend_lower(part->error, i);
     for (uint32_t r = 0; r < ATTEND_ROWS; ++r) {
         int32_t *w = h->products + r * reads, *score = h->weights + r;
         uint32_t n = r < block_rows(h, i) ? rows[r].reads : 0;
         for (uint32_t j = 0; j < reads; ++j, score += ATTEND_ROWS) {
-            w[j] = j < n ? edgelora_attend_score(h->g, w[j], part->shift) : 0;
+            w[j] = j < n ? edgelora_attend_score(h->g, w[j], shift) : 0;
             *score = w[j];
         }
-        if (part->blocks[0].q && n) {
+        if (part->dx[0] && n) {
             edgelora_weigh_quads_s32(q, w, h->k, reads / 4, h->groups);
-            uint32_t at = (i + r) * h->g->in_c + head * h->channels;
-            edgelora_attend_store(part, 0, at, q, h->channels);
+            edgelora_attend_store(part, 0, i + r, head * h->channels, q, h->channels);
         }
     }
     add_block(h, h->weights, reads);
@@ -373,7 +374,7 @@ EDGELORA_WARM bool edgelora_attend_pass_packed_s8(edgelora_attend_part_t *part, 
                 if (of_scores) {
                     block_key_errors(&h, rows, head, i, part);
                 } else {
-                    part->bits |= block_value_errors(&h, rows, i);
+                    part->bits |= block_value_errors(&h, rows, error, i);
                 }
             }
         }

@@ -61,20 +61,22 @@ static void row_backward(edgelora_attend_part_t *part, uint32_t head, uint32_t i
     int32_t *w = work + g->positions, *of_k = w + g->positions,
             *of_v = of_k + g->positions * channels;
     edgelora_attend_row_t row = row_errors(g, error, head, i, work, w);
+    int32_t lower = edgelora_attend_lower(error, i);
     for (uint32_t j = 0; j < row.reads; ++j) {
-        int32_t share = edgelora_attend_share(g, row.weights[j]);
-        w[j] = edgelora_attend_score(g, w[j], part->shift);
+        int32_t share = edgelora_attend_share(
+            g, row.weights[j], edgelora_attend_share_shift(lower));
+        w[j] = edgelora_attend_score(g, w[j], part->shift + lower);
         for (uint32_t c = 0; c < channels; ++c) { // sums stay within 31 bits: attend_ok
             of_k[j * channels + c] += w[j] * row.q[c];
             of_v[j * channels + c] += share * error->e[at + c];
         }
     }
-    for (uint32_t c = 0; part->blocks[0].q && c < channels; ++c) {
+    for (uint32_t c = 0; part->dx[0] && c < channels; ++c) {
         int32_t sum = 0;
         for (uint32_t j = 0; j < row.reads; ++j) {
             sum += w[j] * row.k[j * row.step + c];
         }
-        edgelora_attend_store(part, 0, at + c, &sum, 1);
+        edgelora_attend_store(part, 0, i, head * channels + c, &sum, 1);
     }
 }
 
@@ -95,7 +97,7 @@ void edgelora_attend_pass_s8(edgelora_attend_part_t *part, bool of_scores) {
                 }
                 edgelora_attend_row_t row = row_errors(g, part->error, head, i, work, w);
                 for (uint32_t j = 0; j < row.reads; ++j) {
-                    part->bits |= abs_u32(w[j]);
+                    part->bits |= abs_u32(w[j]) >> edgelora_attend_lower(part->error, i);
                 }
             }
         }

@@ -308,11 +308,13 @@ static int32_t attend_shift(
         if (head % (heads / keys) == 0) {
             key_as_words(g, h, error, head * keys / heads);
         }
-        for (uint32_t i = 0; i < g->positions; i += QUERIES) {
+        for (uint32_t i = 0; i < g->positions; i += QUERIES) { // which are of one group
+            int32_t lower = edgelora_attend_lower(error, i);
             query_errors(g, h, error, head, i);
             for (uint32_t r = 0; r < QUERIES; ++r) {
                 for (uint32_t j = 0; j < keys_read(g, i); j += WIDTH) {
-                    all = lanes_or(all, lanes_abs(lanes_load(h->w + r * h->keys + j)));
+                    lanes_t w = lanes_abs(lanes_load(h->w + r * h->keys + j));
+                    all = lanes_or(all, lanes_shift_right(w, lower));
                 }
             }
         }
@@ -321,14 +323,16 @@ static int32_t attend_shift(
 }
 
 // Factors of n rows of a head: the errors of scores and the shares of probabilities, as s16, and as
-// words of two queries; 0 for rows behind the last.
-static void query_factors(
-    const edgelora_shape_t *g, const head_work_t *h, uint32_t n, int32_t shift, uint32_t count) {
+// words of two queries; 0 for rows behind the last. lower: theirs
+static void query_factors(const edgelora_shape_t *g, const head_work_t *h, uint32_t n,
+    int32_t shift, int32_t lower, uint32_t count) {
+    int32_t of_score = shift + lower < 31 ? shift + lower : 31,
+            of_share = edgelora_attend_share_shift(lower);
     const lanes_t of_p = lanes_of(g->multiplier[1]), of_w = lanes_of(g->multiplier[2]);
     for (uint32_t r = 0; r < QUERIES; ++r) {
         for (uint32_t j = 0, at = r * h->keys; j < count; j += WIDTH, at += WIDTH) {
-            lanes_t w = lanes_mul(lanes_trunc_shift(lanes_load(h->w + at), shift), of_w),
-                    p = lanes_shift_right(lanes_mul(lanes_load(h->weights + at), of_p), 15);
+            lanes_t w = lanes_mul(lanes_trunc_shift(lanes_load(h->w + at), of_score), of_w),
+                    p = lanes_shift_right(lanes_mul(lanes_load(h->weights + at), of_p), of_share);
             lanes_store_s16(h->scores + at, r < n ? lanes_trunc_shift(w, 15) : lanes_of(0));
             lanes_store_s16(h->shares + at, r < n ? p : lanes_of(0));
         }
@@ -358,72 +362,92 @@ static void key_products(const head_work_t *h, int32_t *sums, const int32_t *pai
     }
 }
 
+// Errors of q, k or v. shifts: by groups of positions
+typedef struct {
+    int8_t *dx;
+    uint32_t step; // values of a row
+    uint8_t *shifts;
+} attend_errors_t;
+
+// Writes acc [n, LANES] as errors of n <= QUERIES rows, of one group, from channel `first` on.
+static void put_rows(const edgelora_shape_t *g, const edgelora_error_t *error,
+    const attend_errors_t *of, const int32_t *acc, uint32_t row, uint32_t n, uint32_t first,
+    uint32_t lanes) {
+    uint32_t group = error->groups ? row / EDGELORA_GROUP : 0, start = group * EDGELORA_GROUP,
+             rows = error->groups ? lesser(g->positions - start, EDGELORA_GROUP) : g->positions;
+    block_t block = {
+        of->dx + start * of->step, rows * of->step, g->rounds, true, of->shifts[group]};
+    row -= start;
+    const uint32_t places[QUERIES] = {row, row + 1, row + 2, row + 3};
+    block_put(&block, acc, n, places, of->step, first, lanes);
+    of->shifts[group] = (uint8_t)block.shift;
+}
+
 // Adds the shares of QUERIES rows of a head from i on to the sums of keys and values, and puts the
 // errors of its queries.
 static void query_backward(const edgelora_shape_t *g, const head_work_t *h,
-    const edgelora_error_t *error, uint32_t head, uint32_t i, int32_t shift, block_t *of_q) {
+    const edgelora_error_t *error, uint32_t head, uint32_t i, int32_t shift,
+    const attend_errors_t *of_q) {
     uint32_t channels = g->in_c / g->op->kernel_h, at = i * g->in_c + head * channels,
              count = keys_read(g, i), n = lesser(g->positions - i, QUERIES);
-    const uint32_t places[QUERIES] = {i, i + 1, i + 2, i + 3};
     query_errors(g, h, error, head, i);
-    query_factors(g, h, n, shift, count);
+    query_factors(g, h, n, shift, edgelora_attend_lower(error, i), count);
     row_pairs_as_words(h->q_pairs, error->x + at, g->in_c, n, channels, QUERIES);
     row_pairs_as_words(h->e_pairs, error->e + at, g->in_c, n, channels, QUERIES);
     for (uint32_t c = 0; c < channels; c += LANES) {
         uint32_t pairs = c * QUERIES / 2;
         key_products(h, h->of_k + c * h->keys, h->score_pairs, h->q_pairs + pairs, count);
         key_products(h, h->of_v + c * h->keys, h->share_pairs, h->e_pairs + pairs, count);
-        if (of_q->q) {
+        if (of_q->dx) {
             query_products(h->sums, LANES, h->scores, h->keys, h->k_pairs + c * h->keys / 2, LANES,
                 count / 2, LANES);
-            block_put(of_q, h->sums, n, places, g->in_c, head * channels + c,
-                lesser(channels - c, LANES));
+            put_rows(
+                g, error, of_q, h->sums, i, n, head * channels + c, lesser(channels - c, LANES));
         }
     }
 }
 
 // Puts the errors of a key's rows.
-static void put_key(const edgelora_shape_t *g, const head_work_t *h, block_t *block,
-    const int32_t *sums, uint32_t key) {
-    uint32_t channels = g->in_c / g->op->kernel_h, places[QUERIES];
-    for (uint32_t c = 0; block->q && c < channels; c += LANES) {
+static void put_key(const edgelora_shape_t *g, const head_work_t *h, const edgelora_error_t *error,
+    const attend_errors_t *of, const int32_t *sums, uint32_t key) {
+    uint32_t channels = g->in_c / g->op->kernel_h;
+    for (uint32_t c = 0; of->dx && c < channels; c += LANES) {
         for (uint32_t j = 0; j < g->positions; j += QUERIES) {
-            for (uint32_t r = 0; r < QUERIES; ++r) {
-                places[r] = j + r;
-            }
-            block_put(block, sums + (c / LANES * h->keys + j) * LANES,
-                lesser(g->positions - j, QUERIES), places, g->op->kernel_w * channels,
-                key * channels + c, lesser(channels - c, LANES));
+            put_rows(g, error, of, sums + (c / LANES * h->keys + j) * LANES, j,
+                lesser(g->positions - j, QUERIES), key * channels + c, lesser(channels - c, LANES));
         }
     }
 }
 
 static bool attend_backward(const edgelora_shape_t *g, const edgelora_error_t *error,
-    int8_t *const dx[3], int32_t exponent[3]) {
-    uint32_t heads = g->op->kernel_h, keys = g->op->kernel_w, group = heads / keys,
-             of_head = g->positions * (g->in_c / heads);
+    int8_t *const dx[3], int16_t *const exponents[3]) {
+    uint32_t heads = g->op->kernel_h, keys = g->op->kernel_w, group = heads / keys;
     head_work_t h;
     if (!head_work(g, error->work, &h)) {
         return false;
     }
     int32_t shift = attend_shift(g, &h, error);
-    block_t blocks[3];
+    attend_errors_t of[3];
+    uint8_t shifts[3][EDGELORA_MAX_ATTENDED / EDGELORA_GROUP] = {{0}};
     for (uint32_t k = 0; k < 3; ++k) {
-        blocks[k] = (block_t){dx[k], of_head * (k ? keys : heads), g->rounds, false, 0};
+        uint32_t step = g->in_c / heads * (k ? keys : heads);
+        of[k] = (attend_errors_t){dx[k], step, shifts[k]};
+        if (dx[k]) { // what is not written yet is shifted together with the rest
+            __builtin_memset(dx[k], 0, g->positions * step);
+        }
     }
     for (uint32_t key = 0; key < keys; ++key) {
         key_as_words(g, &h, error, key);
         __builtin_memset(h.of_k, 0, 2 * 4 * h.keys * h.channels);
         for (uint32_t head = key * group; head < (key + 1) * group; ++head) {
             for (uint32_t i = 0; i < g->positions; i += QUERIES) {
-                query_backward(g, &h, error, head, i, shift, &blocks[0]);
+                query_backward(g, &h, error, head, i, shift, &of[0]);
             }
         }
-        put_key(g, &h, &blocks[1], h.of_k, key);
-        put_key(g, &h, &blocks[2], h.of_v, key);
+        put_key(g, &h, error, &of[1], h.of_k, key);
+        put_key(g, &h, error, &of[2], h.of_v, key);
     }
-    const int32_t shifts[3] = {blocks[0].shift, blocks[1].shift, blocks[2].shift};
-    edgelora_attend_exponents(g, error->exponent, shift, shifts, exponent);
+    edgelora_attend_exponents(g, error, shift, shifts, exponents);
     return true;
 }
 

@@ -58,7 +58,7 @@ typedef struct edgelora_simd {
         const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx, int32_t *exponent);
     bool (*attend_forward)(const edgelora_shape_t *g, const edgelora_pass_t *pass);
     bool (*attend_backward)(const edgelora_shape_t *g, const edgelora_error_t *error,
-        int8_t *const dx[3], int32_t exponent[3]);
+        int8_t *const dx[3], int16_t *const exponents[3]);
     void (*mask)(const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask);
     void (*mask_backward)(int8_t *e, uint32_t count, const uint8_t *mask);
     bool (*b_gradient)(const edgelora_shape_t *g, uint32_t rank, const edgelora_error_t *error,
