@@ -34,7 +34,7 @@ from edgelora.core.formats.elm import base_id, pack_model
 from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.fixed_point import LOGISTIC_GRID, SOFTMAX_GRID, derive
 from edgelora.core.formats.limits import MAX_OPS
-from edgelora.core.formats.network import KINDS, LOSSES, TWO_INPUT_KINDS, Op, QuantModel, Tensor
+from edgelora.core.formats.network import KINDS, LOSSES, TWO_INPUT_KINDS, Op, QuantModel, Tensor, id_bytes
 from edgelora.core.twin import binding, device
 from edgelora.core.twin import regions as twin_regions
 from edgelora.core.twin.binding import MODES, TwinError, check_model
@@ -955,3 +955,23 @@ def test_only_language_models_decode() -> None:
     for model in models:
         with pytest.raises(TwinError, match="one row at a time"):
             Session(pack_model(model), bytes(len(model.ops)), "decode")
+
+
+@pytest.mark.parametrize("rows", [17, 47, 100])
+@pytest.mark.parametrize("plain", [False, True])
+def test_groups_of_a_sequence_that_have_no_loss_learn_nothing(rows: int, plain: bool) -> None:
+    """More groups than are drawn, of which some, or all, have no loss in a step: both are the reference's bytes."""
+    sizes = Sizes(rows, 1, 11, 4, 2, 6, 40)
+    model = next(model for seed in range(99) if (model := random_transformer(seed, sizes)).learns_sequences)
+    rng, ranks = np.random.default_rng(rows), dict.fromkeys(reference.trainable(model), 3)
+    adapter = reference.fresh_adapter(model, ranks, 5, base_id(pack_model(model)), trainable_a=True)
+    trainer = reference.Trainer(model, adapter, micro_batch=2)
+    taken = bytes(ranks.get(i, 0) for i in range(len(model.ops)))
+    session = Session(pack_model(model), taken, "trainable_a", micro_batch=2, plain=plain)
+    session.begin(5)
+    for missing in (slice(0), slice(16, None), slice(16), slice(None)):
+        ids = rng.integers(0, 40, rows)
+        ids[missing] = 255
+        x, target = random_sample(rng, model, 1), id_bytes(ids, 40).reshape(-1)
+        assert session.train(x, target, 20_000) == trainer.train(x, target, 20_000)
+    assert session.save(state=True) == pack_adapter(trainer.export())
