@@ -58,7 +58,8 @@ def install_by_command(board: virtual_boards.SimHandle, capsys: pytest.CaptureFi
 
 
 @sometimes
-def test_mip_installs_from_a_release(board: virtual_boards.SimHandle) -> None:
+def test_mip_installs_from_a_release(board: virtual_boards.SimHandle, capsys: pytest.CaptureFixture[str]) -> None:
+    """The board then has the files that `edgelora install` copies."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=DIST)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -67,13 +68,15 @@ def test_mip_installs_from_a_release(board: virtual_boards.SimHandle) -> None:
     assert run(board, "exec", "import edgelora; print(edgelora.__file__)").strip() == MODULE
     with Link.connect(board.port) as link:
         assert link.hello().edgelora
+    files = install_by_command(board, capsys)["files"]
+    assert [(file["path"], file["copied"]) for file in files] == [(path, False) for path in (*NATIVE, *PURE)]
 
 
 def test_repairs_and_leaves_alone(board: virtual_boards.SimHandle, capsys: pytest.CaptureFixture[str]) -> None:
-    """Repairs what mip has installed. test_pico_end_to_end.py tests an empty board."""
+    """On an empty board, or after mip, if its test was drawn."""
     first = install_by_command(board, capsys)
     assert first["arch"] == "rv32imc" and first["free_heap"] > 0
-    assert [(file["path"], file["copied"]) for file in first["files"]] == [(path, False) for path in (*NATIVE, *PURE)]
+    assert [file["path"] for file in first["files"]] == [*NATIVE, *PURE]
     with Link.connect(board.port) as link:
         damaged = bytearray(link.get(MODULE))
         damaged[20000] ^= 1
