@@ -6,6 +6,7 @@ Sources: TensorFlow Lite's quantization_util.cc and reference kernels, gemmlowp'
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -423,6 +424,7 @@ def set_sqrt(op: Op, source: Tensor, target: Tensor) -> None:
     set_table(op, table, 0.5 * real**-0.5 * (source.scale / target.scale))
 
 
+@functools.cache
 def _inverse_root(value: int) -> tuple[int, int]:
     """1 / sqrt(value) as a Q31 factor and a shift to the right, by Newton's method in fixed point."""
     if value == 1:
