@@ -8,4 +8,4 @@ exec cppcheck --quiet --std=c99 --platform=unix64 -j2 --cppcheck-build-dir=.buil
     --enable=warning,style,performance,portability --error-exitcode=1 \
     --suppressions-list=tools/cppcheck.txt --template='{file}:{line}: {id}: {message}' \
     -Imicropython_module/core -Imicropython_module/crypto -Imicropython_module/natmod \
-    -UMICROPY_ENABLE_DYNRUNTIME -UEDGELORA_STACKS "${files[@]}"
+    -UMICROPY_ENABLE_DYNRUNTIME -UEDGELORA_STACKS -UEDGELORA_ASSERTS "${files[@]}"
