@@ -119,13 +119,13 @@ endif
 # length, and a coverage report, which alone adds half of the time.
 test-all: export EDGELORA_FULL := 1
 test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
-test-all: keras-models firmware-cortex-m55 test faults
+test-all: keras-models firmware-cortex-m55 wheel-aarch64 python-aarch64 test faults
 # Twice as many workers as cores, since they wait for boards and pages.
 test: built frameworks keras-part fleet
 	@tools/tests.sh -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE)
 
 # All that tests need, but for the frameworks and the fleet. `make -j2` takes two steps at a time, since some use one core.
-built: all cores page sanitized $(STAMPS)/packages-proofs prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser $(STAMPS)/axe actionlint wheel-env wheel-aarch64 python-aarch64
+built: all cores page sanitized $(STAMPS)/packages-proofs prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser $(STAMPS)/axe actionlint wheel-env
 
 # Tests of the studio, also in a real browser; `make test` includes them.
 test-studio: setup firmware-unix firmware-rp2 firmware-rp2-stock natmods $(STAMPS)/packages-browser $(STAMPS)/axe
