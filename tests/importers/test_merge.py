@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import edgelora, result
-from fresh import FULL, SEED, fresh_seeds
+from fresh import FULL, SEED, fresh_seeds, some
 from numpy.typing import NDArray
 from random_models import random_adapter, random_input, random_model
 
@@ -394,7 +394,7 @@ def wake_adapter(folder: Path, name: str) -> Path:
 
 
 @pytest.mark.skipif(not shutil.which("espeak-ng"), reason="espeak-ng is not installed: `make setup`")
-@pytest.mark.parametrize("refit", [False, True])
+@pytest.mark.parametrize("refit", some([False, True]))
 def test_a_wake_word_becomes_one_for_other_devices(tmp_path: Path, refit: bool) -> None:
     """From the manifest to a merged file and its manifest: equal to the board's by every output of a stream."""
     said = edgelora("import", MODELS / "okay_nabu.json", "-o", tmp_path / "base.elm")
@@ -433,7 +433,7 @@ def test_a_wake_word_becomes_one_for_other_devices(tmp_path: Path, refit: bool) 
     assert load_manifest(tmp_path / "mine.json").cutoff == 0.85, "the author's"
 
 
-@pytest.mark.parametrize("front", ["firmware", "audio"])
+@pytest.mark.parametrize("front", some(["firmware", "audio"]))
 def test_a_base_with_a_front_end_is_found_in_its_file(tmp_path: Path, front: str) -> None:
     """Without labels by itself, with labels by the .elm."""
     for name, labels in (("plain", ()), ("named", ("--labels", "no,yes"))):

@@ -34,8 +34,8 @@ def in_full_runs(why: str) -> pytest.MarkDecorator:
 
 
 def sometimes(test: Test) -> Test:
-    """Marks a test that takes many seconds: about half of these are drawn in a usual run, others in every run."""
-    drawn = FULL or random.Random(f"{SEED} {test.__module__} {test.__name__}").random() < 0.5
+    """Marks a test that takes many seconds: about a third of these are drawn in a usual run, others in every run."""
+    drawn = FULL or random.Random(f"{SEED} {test.__module__} {test.__name__}").random() < 1 / 3
     marked: Test = pytest.mark.skipif(not drawn, reason="not drawn this time: make test-all")(test)
     return marked
 
