@@ -451,7 +451,7 @@ def cmd_bench_attention(args: argparse.Namespace) -> None:
     twin. `lm` has bits a character, `encoder` shares of windows recognized; share_of_gain is what integers gain, of
     what float LoRA gains. `ops` has errors of operators and gradients. On a virtual Pico, bases of random weights:
     `pico` has steps of such networks and a keystroke, on both cores and on one, `stories` a model of the shape of
-    stories260K, `cct` a compact convolutional transformer of images, LoRA of rank 4 on its attention.
+    stories260K, `cct` a compact convolutional transformer of images, LoRA of rank 4 on its last block's attention.
     """
     from .attention import bench_attention
 
@@ -461,17 +461,25 @@ def cmd_bench_attention(args: argparse.Namespace) -> None:
         )
     if args.json:
         return emit(result.as_json())
-    console.table(
-        ("", "float base", "INT8 base", "float LoRA", "A trained", "A frozen", "share of the gain", "A frozen"),
-        result.rows(),
-    )
+    if learned := result.rows():
+        console.table(
+            ("", "float base", "INT8 base", "float LoRA", "A trained", "A frozen", "share of the gain", "A frozen"),
+            learned,
+        )
     for key, value in asdict(result.ops).items() if result.ops else ():
         if isinstance(value, float):
             say(f"{key}: {value}")
     if result.pico:
         times = [name for timed in ("inference", "step", "cached") for name in (timed, "predicted")]
-        console.table(("on a Pico", "arena", "trained", *times), result.pico.step_rows())
-        console.table(("on a Pico", "arena", "symbol", "longest", "200 MHz", "longest"), result.pico.stroke_rows())
+        if steps := result.pico.step_rows():
+            console.table(("on a Pico", "arena", "trained", *times), steps)
+        if strokes := result.pico.stroke_rows():
+            console.table(("on a Pico", "arena", "symbol", "longest", "200 MHz", "longest"), strokes)
+        for mode, both in result.pico.beyond.items():
+            say(
+                f"cct with adapters in both blocks, {mode}, which no Pico's heap holds: {both['arena']} bytes; "
+                f"predicted {both['images_per_s_cached_predicted']} images a second from cached features"
+            )
 
 
 def cmd_bench_qat(args: argparse.Namespace) -> None:
