@@ -306,23 +306,50 @@ def test_training_from_features_equals_training_from_inputs(first: int) -> None:
         assert cached.logits.tolist() == direct.logits.tolist()
 
 
+def check_features(case: Case, seed: int) -> Session:
+    """Features are the outputs that the ops from the lowest adapter on read, and training from them is the same."""
+    session, direct = case.session(), case.session()
+    expected = trained(direct, case, seed)
+    session.begin(seed)
+    losses = []
+    for x, target, rate in case.samples:
+        features = session.features(x)
+        assert features.tolist() == np.concatenate(kept_features(case, x, min(case.ranks))).tolist()
+        losses.append(session.train_features(features, target, rate))
+    session.flush(3000)
+    assert (losses, session.save(state=True)) == expected
+    return session
+
+
+@pytest.mark.parametrize("make", [random_model, random_transformer])
+def test_features_below_every_op(make: Callable[[int], QuantModel]) -> None:
+    for seed in fresh_seeds(8):
+        model = make(seed)
+        able = reference.trainable(model)
+        for lowest in able:
+            case = replace(case_of(model, np.random.default_rng(seed), 2), ranks={max(able): 3, lowest: 2})
+            try:
+                check_features(case, seed)
+            except AssertionError as error:
+                error.add_note(f"seed {seed}, op {lowest}")
+                raise
+
+
+@pytest.mark.parametrize(("seed", "op", "lowest"), [(31731, 2, 1), (32035, 15, 9), (32806, 1, 0)])
+def test_a_feature_that_an_op_reads_twice(seed: int, op: int, lowest: int) -> None:
+    """A minimum, a sum and a product of a tensor with itself."""
+    model = random_model(seed)
+    model.ops[op].input2 = model.ops[op].input
+    assert model.ops[op].input in reference.cut(model, lowest) and lowest <= op
+    check_features(replace(case_of(model, np.random.default_rng(seed), 3), ranks={lowest: 2}), seed)
+
+
 @pytest.mark.parametrize(("seed", "lowest"), [(182, 3), (224, 2)])
 def test_streams_among_features_are_aligned(seed: int, lowest: int) -> None:
     """The features before the stream have an odd size."""
     case = replace(case_of(random_transformer(seed), np.random.default_rng(seed), 3), ranks={lowest: 2})
     assert case.model.tensors[reference.cut(case.model, lowest)[0]].size % 2
-    session, direct = case.session(), case.session()
-    expected = trained(direct, case, seed)
-    session.begin(seed)
-    features = [session.features(x) for x, _, _ in case.samples]
-    for found, (x, _, _) in zip(features, case.samples, strict=True):
-        assert found.tolist() == np.concatenate(kept_features(case, x, lowest)).tolist()
-    losses = [
-        session.train_features(found, target, rate)
-        for found, (_, target, rate) in zip(features, case.samples, strict=True)
-    ]
-    session.flush(3000)
-    assert (losses, session.save(state=True)) == expected
+    session = check_features(case, seed)
     odd = np.zeros(session.feature_size + 1, np.int8)[1:]
     for call in (lambda: session.infer_features(odd), lambda: session.train_features(odd, case.samples[0][1], 1)):
         with pytest.raises(TwinError) as error:
