@@ -14,7 +14,15 @@ typedef struct {
     bool rounds; // of the model: values are rounded, else truncated
 } edgelora_block_t;
 
-enum { EDGELORA_PIECE = 16 }; // piece size where no row length applies
+enum {
+    EDGELORA_PIECE = 16,      // piece size where no row length applies
+    EDGELORA_LONG_PIECE = 64, // where a piece would take longer to append than to compute
+};
+
+// The size of the next piece of so many values.
+static inline uint32_t piece_of(uint32_t left, uint32_t most) {
+    return left < most ? left : most;
+}
 
 // What is added to the magnitude of value i before it is shifted by `shift`, after earlier shifts
 // by `before` in all: a third or two thirds of a step.
@@ -45,6 +53,8 @@ uint32_t edgelora_block_store(int8_t *q, uint32_t step, const int32_t *v, uint32
 void edgelora_block_append(edgelora_block_t *block, const int32_t *v, uint32_t n);
 // Writes v, s32 [n], at `at`. All values of the block count, and are 0 before they are written.
 void edgelora_block_put(edgelora_block_t *block, uint32_t at, const int32_t *v, uint32_t n);
+// Shifts earlier values so that new ones fit, whose magnitudes have these bits in all.
+void edgelora_block_grow(edgelora_block_t *block, uint32_t bits);
 // Shifts values q, s8 [count], the first of a block, `more` bits further. before: the shift so far
 void edgelora_block_shift(int8_t *q, uint32_t count, int32_t more, int32_t before, bool rounds);
 // e: s8 [count], exponent, += more; returns the new exponent.
