@@ -15,6 +15,11 @@ static inline int16_t plus_s16(int32_t h, int32_t v) {
     return (int16_t)clamp_s16(h + clamp_s16(v));
 }
 
+// The first element of the second input that outputs (y, x, ...) read.
+static inline uint32_t edgelora_partner(const edgelora_shape_t *g, uint32_t y, uint32_t x) {
+    return ((g->in2_h == 1 ? 0 : y) * g->in2_w + (g->in2_w == 1 ? 0 : x)) * g->in2_c;
+}
+
 // Errors of a history's output that belong to frames before: of all its elements but those of its
 // first input, in units of 2^exponent, s16 [output - input].
 typedef struct {

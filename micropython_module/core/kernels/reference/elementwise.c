@@ -51,18 +51,12 @@ static void pair_row(const edgelora_shape_t *g, const int8_t *x, const int8_t *x
     }
 }
 
-// Index of the element of the second input that output element (y, x, c) reads.
-static uint32_t partner(const edgelora_shape_t *g, uint32_t y, uint32_t x, uint32_t c) {
-    return ((g->in2_h == 1 ? 0 : y) * g->in2_w + (g->in2_w == 1 ? 0 : x)) * g->in2_c +
-        (g->in2_c == 1 ? 0 : c);
-}
-
 void edgelora_pair_forward_s8(
     const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y) {
     bool flat = is_flat(g);
     uint32_t n = flat ? g->positions * g->out_c : g->out_c, step = g->in2_c > 1 || flat;
     for (uint32_t i = 0; i < g->positions * g->out_c; i += n, x += n, y += n) {
-        const int8_t *b = x2 + (flat ? 0 : partner(g, i / n / g->out_w, i / n % g->out_w, 0));
+        const int8_t *b = x2 + (flat ? 0 : edgelora_partner(g, i / n / g->out_w, i / n % g->out_w));
         if (g->op->kind == EDGELORA_ADD) {
             add_row(g, x, b, step, n, y);
         } else {
@@ -95,20 +89,15 @@ static int32_t prelu_top(const edgelora_shape_t *g) {
     return g->shift[0] > g->shift[1] + 8 ? g->shift[0] : g->shift[1] + 8;
 }
 
-// The error that output element i contributes to input k; j: the second input's element.
+// What an output's error contributes to input k of any op but add and multiply. a, b: the values of
+// the inputs that it was computed from
 static int32_t share(
-    const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, uint32_t i, uint32_t j) {
-    int32_t e = error->e[i], top;
-    if (g->op->kind == EDGELORA_ADD) { // scaled afterwards
-        return e;
-    }
-    const int8_t *a = error->x + i, *b = error->x2 + j; // only read if traits say so
-    if (is_squared_difference(g)) { // scaled afterwards, too
+    const edgelora_shape_t *g, uint32_t k, int32_t e, const int8_t *a, const int8_t *b) {
+    int32_t top;
+    if (is_squared_difference(g)) { // scaled afterwards
         return e * round_shift(difference(g, *a, *b), 7);
     }
     switch (g->op->kind) {
-        case EDGELORA_MULTIPLY:
-            return e * (k ? *a - g->zp_in : *b - g->zp_in2);
         case EDGELORA_MINIMUM:
             return (*a <= *b) == !k ? e : 0;
         case EDGELORA_MAXIMUM:
@@ -124,52 +113,112 @@ static int32_t share(
     }
 }
 
+// v, s32 [count], += e * (factor - zero), s8 [count]; steps: from one of v, and of the factors, to
+// the next
+EDGELORA_WARM __attribute__((noinline)) static void add_error_products(int32_t *v, uint32_t step,
+    const int8_t *e, uint32_t count, const int8_t *factor, uint32_t factor_step, int32_t zero) {
+    for (const int8_t *end = e + count; e != end; ++e, v += step, factor += factor_step) {
+        *v += *e * (*factor - zero);
+    }
+}
+
+// v += what `count` outputs of a row from element i on contribute to input k. step: of v; j: the
+// first one's element of the second input
+static void add_shares(const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k,
+    uint32_t i, uint32_t j, uint32_t count, int32_t *v, uint32_t step) {
+    const int8_t *e = error->e + i;
+    if (g->op->kind == EDGELORA_ADD) { // scaled afterwards
+        for (const int8_t *end = e + count; e != end; ++e, v += step) {
+            *v += *e;
+        }
+        return;
+    }
+    const int8_t *a = error->x + i, *b = error->x2 + j;
+    uint32_t b_step = g->in2_c > 1;
+    if (g->op->kind == EDGELORA_MULTIPLY) {
+        add_error_products(v, step, e, count, k ? a : b, k ? 1 : b_step, k ? g->zp_in : g->zp_in2);
+        return;
+    }
+    for (uint32_t c = 0; c < count; ++c, v += step, b += b_step) {
+        *v += share(g, k, e[c], a + c, b);
+    }
+}
+
 // Along one axis: the outputs [from, to) that read element i of an input of this size.
-static void repeat_span(uint32_t i, uint32_t size, uint32_t outputs, uint32_t *from, uint32_t *to) {
-    *from = size == outputs ? i : 0;
-    *to = size == outputs ? i + 1 : outputs;
+static edgelora_range_t repeats(uint32_t i, uint32_t size, uint32_t outputs) {
+    return size == outputs ? (edgelora_range_t){i, i + 1} : (edgelora_range_t){0, outputs};
+}
+
+// Channels of an input, [c, c + count), at position (y, x).
+typedef struct {
+    uint32_t y, x, c, count;
+    uint32_t height, width, channels; // of the input
+} element_t;
+
+// v: s32 [count], the sums over all outputs that read these elements of input k; |v| <= 127 * 256 *
+// 65535, below 2^31
+static void sum_shares(const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k,
+    const element_t *at, int32_t *v) {
+    edgelora_range_t ys = repeats(at->y, at->height, g->out_h),
+                     xs = repeats(at->x, at->width, g->out_w);
+    bool whole = at->channels == g->out_c; // else one element for all channels
+    uint32_t count = whole ? at->count : g->out_c;
+    for (uint32_t i = 0; i < at->count; ++i) {
+        v[i] = 0;
+    }
+    for (uint32_t y = ys.from; y < ys.to; ++y) {
+        for (uint32_t x = xs.from; x < xs.to; ++x) {
+            uint32_t i = (y * g->out_w + x) * g->out_c + at->c,
+                     j = edgelora_partner(g, y, x) + (g->in2_c > 1 ? at->c : 0);
+            add_shares(g, error, k, i, j, count, v, whole);
+        }
+    }
 }
 
 // dx: for each element of input k, the sum over all outputs that read it; returns the shift.
 static int32_t shares(
     const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
-    uint32_t height = k ? g->in2_h : g->in_h, width = k ? g->in2_w : g->in_w,
-             channels = k ? g->in2_c : g->in_c, n = 0, y0, y1, x0, x1, c0, c1;
-    int32_t v[EDGELORA_PIECE];
+    element_t at = {
+        .height = k ? g->in2_h : g->in_h,
+        .width = k ? g->in2_w : g->in_w,
+        .channels = k ? g->in2_c : g->in_c};
+    int32_t v[EDGELORA_LONG_PIECE];
+    uint32_t n = 0;
     edgelora_block_t block = {dx, 0, 0, g->rounds};
-    for (uint32_t i = 0; i < height * width * channels; ++i) {
-        repeat_span(i / channels / width, height, g->out_h, &y0, &y1);
-        repeat_span(i / channels % width, width, g->out_w, &x0, &x1);
-        repeat_span(i % channels, channels, g->out_c, &c0, &c1);
-        v[n] = 0; // |v| <= 127 * 256 * 65535, below 2^31
-        for (uint32_t y = y0; y < y1; ++y) {
-            for (uint32_t x = x0; x < x1; ++x) {
-                for (uint32_t c = c0; c < c1; ++c) {
-                    uint32_t at = (y * g->out_w + x) * g->out_c + c;
-                    v[n] += share(g, error, k, at, partner(g, y, x, c));
+    for (at.y = 0; at.y < at.height; ++at.y) {
+        for (at.x = 0; at.x < at.width; ++at.x) {
+            for (at.c = 0; at.c < at.channels; at.c += at.count) {
+                at.count = piece_of(at.channels - at.c, EDGELORA_LONG_PIECE - n);
+                sum_shares(g, error, k, &at, v + n);
+                n += at.count;
+                if (n == EDGELORA_LONG_PIECE) {
+                    edgelora_block_append(&block, v, n);
+                    n = 0;
                 }
             }
-        }
-        if (++n == EDGELORA_PIECE) {
-            edgelora_block_append(&block, v, n);
-            n = 0;
         }
     }
     edgelora_block_append(&block, v, n);
     return block.shift;
 }
 
+// v, s32 [n], = e * (other - zero)
+EDGELORA_WARM __attribute__((noinline)) static void error_products(
+    int32_t *v, const int8_t *e, const int8_t *other, uint32_t n, int32_t zero) {
+    for (const int32_t *end = v + n; v != end; ++v) {
+        *v = *e++ * (*other++ - zero);
+    }
+}
+
 // The error of input k of a multiply without repetition.
 EDGELORA_WARM static int32_t multiply_backward(
     const edgelora_shape_t *g, const edgelora_error_t *error, uint32_t k, int8_t *dx) {
     const int8_t *e = error->e, *other = k ? error->x : error->x2;
-    int32_t zero = k ? g->zp_in : g->zp_in2, v[EDGELORA_PIECE];
+    int32_t v[EDGELORA_LONG_PIECE];
     edgelora_block_t block = {dx, 0, 0, g->rounds};
     for (uint32_t count = g->positions * g->out_c; block.count < count;) {
-        uint32_t n = count - block.count < EDGELORA_PIECE ? count - block.count : EDGELORA_PIECE;
-        for (uint32_t i = 0; i < n; ++i) {
-            v[i] = *e++ * (*other++ - zero);
-        }
+        uint32_t n = piece_of(count - block.count, EDGELORA_LONG_PIECE);
+        error_products(v, e + block.count, other + block.count, n, k ? g->zp_in : g->zp_in2);
         edgelora_block_append(&block, v, n);
     }
     return error->exponent + block.shift;
@@ -202,15 +251,22 @@ void edgelora_lookup_forward_s8(const edgelora_shape_t *g, const int8_t *x, int8
     }
 }
 
+// v, s32 [n], = e times the slope of each input; slope: of input 0
+EDGELORA_WARM __attribute__((noinline)) static void times_slopes(
+    int32_t *v, const int8_t *e, const int8_t *x, uint32_t n, const int8_t *slope) {
+#pragma GCC unroll 2
+    for (const int32_t *end = v + n; v != end; ++v) {
+        *v = *e++ * slope[*x++];
+    }
+}
+
 EDGELORA_WARM int32_t edgelora_lookup_backward_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
-    int32_t v[EDGELORA_PIECE];
+    int32_t v[EDGELORA_LONG_PIECE];
     edgelora_block_t block = {dx, 0, 0, g->rounds};
     for (uint32_t count = g->positions * g->out_c; block.count < count;) {
-        uint32_t n = count - block.count < EDGELORA_PIECE ? count - block.count : EDGELORA_PIECE;
-        for (uint32_t i = 0; i < n; ++i) {
-            v[i] = error->e[block.count + i] * g->slope[error->x[block.count + i] + 128];
-        }
+        uint32_t n = piece_of(count - block.count, EDGELORA_LONG_PIECE);
+        times_slopes(v, error->e + block.count, error->x + block.count, n, g->slope + 128);
         edgelora_block_append(&block, v, n);
     }
     return error->exponent + g->shift[0] + block.shift;
