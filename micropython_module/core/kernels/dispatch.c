@@ -227,7 +227,11 @@ EDGELORA_HOT void edgelora_op_forward(
                 g, branch, x, as_stream(x2), to_stream(y), pass->t, pass->scratch);
             break;
         case EDGELORA_WIDEN:
-            edgelora_widen_forward_s16(g, x, as_stream(x2), to_stream(y));
+            if (!pass->packed ||
+                !edgelora_widen_forward_packed_s16(
+                    g, x, as_stream(x2), to_stream(y), pass->scratch)) {
+                edgelora_widen_forward_s16(g, x, as_stream(x2), to_stream(y));
+            }
             break;
         case EDGELORA_NORM:
             edgelora_norm_forward_s8(g, as_stream(x), y);

@@ -19,6 +19,7 @@ uint32_t edgelora_depthwise_backward_packed_scratch(const edgelora_shape_t *g);
 uint32_t edgelora_attend_packed_scratch(const edgelora_shape_t *g, bool backward);
 uint32_t edgelora_pool_packed_scratch(const edgelora_shape_t *g);
 uint32_t edgelora_multiply_packed_scratch(const edgelora_shape_t *g);
+uint32_t edgelora_widen_packed_scratch(const edgelora_shape_t *g);
 
 // Bit-exact with the functions of the same names in reference.h.
 void edgelora_matrix_forward_packed_s8(const edgelora_shape_t *g, const edgelora_branch_t *branch,
@@ -35,9 +36,12 @@ void edgelora_attend_next_packed_s8(const edgelora_shape_t *g, const int8_t *con
 bool edgelora_attend_pass_packed_s8(edgelora_attend_part_t *part, bool of_scores);
 void edgelora_depthwise_forward_packed_s8(
     const edgelora_shape_t *g, const int8_t *x, int8_t *y, void *scratch);
-// Multiply, of two tensors of the same shape.
+// Multiply; the second tensor may be repeated.
 void edgelora_multiply_forward_packed_s8(
     const edgelora_shape_t *g, const int8_t *x, const int8_t *x2, int8_t *y, int32_t *scratch);
+// false: too few values
+bool edgelora_widen_forward_packed_s16(
+    const edgelora_shape_t *g, const int8_t *x, const int16_t *h, int16_t *y, int16_t *scratch);
 void edgelora_mask_packed_s8(
     const int8_t *y, uint32_t count, int32_t low, int32_t high, uint8_t *mask);
 void edgelora_mask_backward_packed_s8(int8_t *e, uint32_t count, const uint8_t *mask);

@@ -34,6 +34,8 @@ uint32_t edgelora_packed_scratch(const edgelora_shape_t *g, uint32_t rank, bool 
         }
     } else if (EDGELORA_ATTENTION && g->op->kind == EDGELORA_ATTEND) {
         return edgelora_attend_packed_scratch(g, backward);
+    } else if (EDGELORA_ATTENTION && g->op->kind == EDGELORA_WIDEN) {
+        size = edgelora_widen_packed_scratch(g);
     } else if (g->op->kind == EDGELORA_MULTIPLY) {
         size = edgelora_multiply_packed_scratch(g);
     } else if (is_pool(g)) {
