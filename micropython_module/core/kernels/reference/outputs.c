@@ -1,7 +1,6 @@
 // Common to all kinds: masks, and scaling of errors by the output's multipliers.
 // SPDX-License-Identifier: MIT
 
-#include "kernels/norm.h"
 #include "kernels/reference/reference.h"
 
 uint32_t edgelora_reference_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward) {
@@ -10,8 +9,7 @@ uint32_t edgelora_reference_scratch(const edgelora_shape_t *g, uint32_t rank, bo
         return 4 * g->positions * (backward ? 2 + sums : 1);
     }
     if (g->op->kind == EDGELORA_NORM) {
-        return backward ? (uint32_t)sizeof(edgelora_norm_row_t) * g->positions + align4(2 * g->in_c)
-                        : 0;
+        return backward ? edgelora_norm_scratch(g) : 0;
     }
     uint32_t patch = g->is_matrix && g->op->kind != EDGELORA_DENSE ? g->inputs
         : g->op->kind == EDGELORA_LSTM                             ? 3u * g->out_c

@@ -96,7 +96,8 @@ int32_t edgelora_stream_backward_s8(
 void edgelora_norm_forward_s8(const edgelora_shape_t *g, const int16_t *x, int8_t *y);
 // The backward pass goes over the rows twice: first for what their errors need of the whole row and
 // the size of the largest, then, with that of all rows, for the errors, of which it returns the
-// exponent. scratch, kept in between: edgelora_norm_row_t [positions], s16 [in_c]
+// exponent. scratch, kept in between: edgelora_norm_row_t [positions], s16 [positions or 1, in_c]
+uint32_t edgelora_norm_scratch(const edgelora_shape_t *g);
 int32_t edgelora_norm_rows_s8(const edgelora_shape_t *g, const edgelora_error_t *error);
 int32_t edgelora_norm_errors_s8(
     const edgelora_shape_t *g, const edgelora_error_t *error, int32_t top, int8_t *dx);
