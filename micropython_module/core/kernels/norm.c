@@ -46,11 +46,12 @@ EDGELORA_WARM edgelora_norm_row_t edgelora_norm_row(
     uint32_t below = abs_u32(d * sums->least - sum), above = abs_u32(d * sums->most - sum);
     int32_t most = (int32_t)(below > above ? below : above); // <= 2^24
     int32_t shift = bit_length((uint32_t)most) - 15;
-    edgelora_norm_row_t row = {
-        .sum = sum,
-        .root = 0x80000000u / root(v), // (2^15, 2^16]
-        .half = (int8_t)half,
-        .shift = (int8_t)(shift > 0 ? shift : 0)};
+    edgelora_norm_row_t row;
+    row.sum = sum;
+    row.root = 0x80000000u / root(v); // (2^15, 2^16]
+    row.mean = row.size = row.cut = 0;
+    row.half = (int8_t)half;
+    row.shift = (int8_t)(shift > 0 ? shift : 0);
     row.fraction = fraction_of(&row, most);
     return row;
 }
