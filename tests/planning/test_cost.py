@@ -41,6 +41,7 @@ BLOCKS = {  # and what the core calls them
     (terms, "WINDOW_GROUPS"): ("m0plus/windows.c", "MOST_GROUPS"),
     (terms, "LIST_BYTES"): ("internal.h", "EDGELORA_LIST_BYTES"),
     (terms, "SMALL"): ("primitives.h", "EDGELORA_22_BITS"),
+    (terms, "WIDEN_LEAST"): ("widen.c", "LEAST_VALUES"),
     (terms, "GROUP"): ("../../graph.h", "EDGELORA_GROUP"),
     (zeros, "STEP"): ("m0plus/sparse.c", "SPARSE_STEP"),
     (stalls, "AHEAD_BYTES"): ("read_ahead.h", "EDGELORA_AHEAD_BYTES"),

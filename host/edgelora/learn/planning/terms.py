@@ -31,6 +31,7 @@ WINDOW_GROUPS = 2  # groups of t's errors that windows of sparse errors can have
 LIST_BYTES = 528  # of rows that are summed at a time, and two more
 LISTED = LIST_BYTES // 8 - 2
 SMALL = (1 << 21) - (1 << 12)  # sums below are requantized faster
+WIDEN_LEAST = 512  # values that are widened by a table
 GROUP = 16  # positions whose errors share an exponent, in a sequence
 SPARSE, SPARSE_WINDOWS = 4 / 8, 3 / 8  # least share of errors of 0 for other kernels: of 1x1 convolutions, of others
 
@@ -392,6 +393,9 @@ def _other_forward(g: Layer) -> Terms:
         yield "norm.value", elements
     elif g.kind == "multiply" and g.source2 != g.target:
         yield "multiply.repeated", elements
+    elif g.kind == "widen" and elements >= WIDEN_LEAST:
+        yield "widen.table", 1
+        yield "widen.value", elements
     elif g.kind in ("lookup", "multiply", "embed", "widen", "rotate"):
         yield g.kind, elements
     elif g.kind == "lstm":  # four gates of each unit, at every position of the input
