@@ -1,196 +1,157 @@
-// Attention on the tile product.
+// Attention on the tile product: weights, and the forward pass.
 // SPDX-License-Identifier: MIT
 //
 //   scores   rows of queries        x  rows of keys as positions
 //   outputs  weights of four rows   x  columns of values as positions
-//   errors   rows of errors         x  rows of values as positions, backward
 //
-// A head's keys and values are packed once, for all rows of queries. Four rows, a *block*, go
-// through a tile together. Weights are 0..255 less 127, so that two products fit a pair.
+// The weights of a run of rows stay as bytes, so that a head's quads of keys can make room for
+// those of its values. Four rows of weights, a *block*, go through a tile together, as 127 less
+// each: so two products fit a pair.
 
-#include "kernels/attention.h"
-#include "kernels/packed/internal.h"
+#include "kernels/packed/attend.h"
 
-// RAM is short: these stay in flash, whose cache holds their loops.
-#define WARM_KERNEL EDGELORA_WARM __attribute__((noinline))
+enum { BLOCK_ROWS = 4, MIDDLE_WEIGHT = 127, ATTEND_BYTES = 49152 };
 
-enum { ATTEND_ROWS = 4, MIDDLE_WEIGHT = 127, ATTEND_BYTES = 49152 };
+const int32_t edgelora_attend_bias[BLOCK_ROWS];
 
-static const int32_t no_score_bias[ATTEND_ROWS];
-static const uint32_t zero_row[EDGELORA_MAX_HEAD / 4];
-
-// One head of an attend.
-typedef struct {
-    const edgelora_shape_t *g;
-    uint32_t channels, groups; // of the head: a multiple of 4, its groups
-    uint32_t rows;             // positions, padded to whole quads
-    uint32_t *k, *v;           // quads of the rows of keys and values; forward: of v's columns
-    int32_t *weights;          // s32 [ATTEND_ROWS, rows]
-    int32_t *products; // forward: s32 [ATTEND_ROWS, channels]; backward: s32 [ATTEND_ROWS, rows]
-    int32_t *sums; // forward: s32 [channels]; backward: s32 [rows, channels]
-    int32_t *values; // backward: s32 [groups, ATTEND_ROWS, 4]
-    // k has a -128: with another one in a query, two products may not fit; v has one: neither do
-    // they with two weights of 255
-    bool k_least, v_least;
-} attend_head_t;
-
-static uint32_t block_rows(const attend_head_t *h, uint32_t i) {
-    return at_most(h->g->positions - i, ATTEND_ROWS);
-}
-
-// Rows of keys that a block reads, padded to whole quads.
-static uint32_t block_reads(const attend_head_t *h, uint32_t i) {
-    return h->g->op->flags & EDGELORA_CAUSAL ? i + ATTEND_ROWS : h->rows;
-}
-
-// Words of the parts of the scratch memory, in the order of attend_head_t.
-typedef struct {
-    uint32_t quads, weights, products, sums, values;
-} attend_sizes_t;
-
-static attend_sizes_t attend_sizes(const edgelora_shape_t *g, bool backward) {
-    uint32_t channels = g->in_c / g->op->kernel_h, rows = align4(g->positions);
-    return (attend_sizes_t){
-        .quads = rows * channels / 2,
-        .weights = ATTEND_ROWS * rows,
-        .products = ATTEND_ROWS * (backward ? rows : channels),
-        .sums = backward ? rows * channels : channels,
-        .values = backward ? ATTEND_ROWS * channels : 0};
-}
-
-static attend_head_t attend_head(const edgelora_shape_t *g, void *scratch, bool backward) {
-    attend_sizes_t size = attend_sizes(g, backward);
+edgelora_attend_head_t edgelora_attend_head(const edgelora_shape_t *g) {
     uint32_t channels = g->in_c / g->op->kernel_h;
-    attend_head_t h = {
+    return (edgelora_attend_head_t){
         .g = g, .channels = channels, .groups = channels / 4, .rows = align4(g->positions)};
-    h.k = scratch;
-    h.v = h.k + size.quads;
-    h.weights = (int32_t *)h.v + size.quads;
-    h.products = h.weights + size.weights;
-    h.sums = h.products + size.products;
-    h.values = h.sums + size.sums;
-    return h;
+}
+
+uint32_t edgelora_attend_before(const edgelora_attend_head_t *h, uint32_t i) {
+    uint32_t quads = i >> 2;
+    return h->g->op->flags & EDGELORA_CAUSAL ? 4 * (quads + 1) * (2 * quads + (i & 3))
+                                             : i * h->rows;
+}
+
+uint32_t edgelora_attend_at(const edgelora_attend_run_t *run, uint32_t i) {
+    return edgelora_attend_before(&run->of, i) - edgelora_attend_before(&run->of, run->from);
+}
+
+bool edgelora_attend_is_aligned(const int8_t *const x[3]) {
+    return is_aligned(x[0]) && is_aligned(x[1]) && is_aligned(x[2]);
+}
+
+SMALL edgelora_tile_product_t edgelora_attend_product(
+    const edgelora_attend_run_t *run, const uint32_t *quads) {
+    return (edgelora_tile_product_t){
+        .x = quads,
+        .acc = run->scores,
+        .groups = run->of.groups,
+        .coding = (uint32_t)EDGELORA_SIGNED,
+        .bias = edgelora_attend_bias,
+        .rows = 1};
+}
+
+// The scores of a row that has -128, of which two may be too many for a pair: as if they were -127,
+// and then without the keys once more.
+static void scores_of_least(const edgelora_attend_row_t *row, edgelora_tile_product_t *tile) {
+    uint32_t words[EDGELORA_MAX_HEAD / 4];
+    int8_t *q = (int8_t *)words;
+    for (uint32_t c = 0; c < row->channels; ++c) {
+        q[c] = row->q[c] == -128 ? -127 : row->q[c];
+    }
+    tile->weights = words;
+    edgelora_tile_product_s8(tile);
+    for (uint32_t c = 0; c < row->channels; ++c) {
+        if (row->q[c] == -128) {
+            edgelora_attend_subtract(row->weights, row->k + c, row->step, row->reads);
+        }
+    }
+}
+
+void edgelora_attend_make_weights(const edgelora_attend_run_t *run, bool packs) {
+    const edgelora_attend_head_t *h = &run->of;
+    edgelora_attend_row_t row = edgelora_attend_row(
+        h->g, run->x, run->head, run->from, run->scores);
+    edgelora_tile_product_t tile = edgelora_attend_product(run, run->quads);
+    uint32_t *scales = run->scales, far = edgelora_attend_far(h->g);
+    if (packs) {
+        edgelora_attend_pack_rows(h, run->quads, row.k, 0, h->rows);
+    }
+    for (uint32_t i = run->from; i < run->to; ++i, row.q += h->g->in_c) {
+        row.reads = h->g->op->flags & EDGELORA_CAUSAL ? i + 1 : row.reads;
+        tile.count = edgelora_attend_reads(h, i);
+        if (edgelora_has_least_s8(row.q, h->channels)) {
+            scores_of_least(&row, &tile);
+        } else {
+            tile.weights = row.q;
+            edgelora_tile_product_s8(&tile);
+        }
+        uint8_t *to = run->weights + edgelora_attend_at(run, i);
+        edgelora_attend_scale(
+            h->g, &row, edgelora_attend_put_weights(h->g, row.weights, row.reads, far, to));
+        fill_s8((int8_t *)to + row.reads, tile.count - row.reads, 0);
+        *scales++ = row.inverse << 8 | (uint32_t)(16 - row.shift);
+    }
+}
+
+// Forward.
+typedef struct {
+    edgelora_attend_run_t in;
+    uint32_t rows;        // of a run, at most
+    uint32_t *v;          // quads of the columns of values; in the place of the keys' if all rows
+    int32_t *products;    // s32 [BLOCK_ROWS, channels]; in the place of the scores
+    int32_t *sums;        // s32 [channels]: of the values that a row reads
+    bool least; // a value is -128: two products with weights of 255 may not fit
+} attend_forward_t;
+
+// Rows of queries in a run: all, unless that takes more than keys and values apart, and six rows of
+// s32.
+static uint32_t forward_rows(const edgelora_attend_head_t *h) {
+    uint32_t all = edgelora_attend_before(h, h->g->positions);
+    return all <= 2 * h->rows * h->channels + 8 * h->rows ? h->rows : BLOCK_ROWS;
+}
+
+static uint32_t forward_bytes(const edgelora_attend_head_t *h) {
+    uint32_t rows = forward_rows(h), quads = 2 * h->rows * h->channels,
+             weights = rows < h->rows ? quads + rows * h->rows
+                                      : edgelora_attend_before(h, h->g->positions);
+    return 4 * larger_of(h->rows, BLOCK_ROWS * h->channels) + 4 * h->channels + 4 * rows + quads +
+        weights;
+}
+
+static attend_forward_t attend_forward(const edgelora_shape_t *g, int32_t *scratch) {
+    edgelora_attend_head_t h = edgelora_attend_head(g);
+    uint32_t rows = forward_rows(&h), quads = h.rows * h.channels / 2;
+    attend_forward_t f = {.in = {.of = h, .scores = scratch}, .rows = rows, .products = scratch};
+    f.sums = scratch + larger_of(h.rows, BLOCK_ROWS * h.channels);
+    f.in.scales = (uint32_t *)f.sums + h.channels;
+    f.in.quads = f.in.scales + rows;
+    f.v = rows < h.rows ? f.in.quads + quads : f.in.quads;
+    f.in.weights = (uint8_t *)(f.v + quads);
+    return f;
 }
 
 uint32_t edgelora_attend_packed_scratch(const edgelora_shape_t *g, bool backward) {
-    attend_sizes_t size = attend_sizes(g, backward);
-    uint32_t bytes = 4 * (2 * size.quads + size.weights + size.products + size.sums + size.values);
-    return g->in_c / g->op->kernel_h % 4 || bytes > ATTEND_BYTES ? 0 : bytes;
-}
-
-WARM_KERNEL bool edgelora_has_least_s8(const int8_t *x, uint32_t n) {
-    const uint32_t *word = (const uint32_t *)(const void *)x;
-    uint32_t found = 0;
-    for (const uint32_t *end = word + n / 4; word != end; ++word) {
-        found |= (*word & ~((*word & 0x7F7F7F7Fu) + 0x7F7F7F7Fu)) & 0x80808080u;
-    }
-    return found;
-}
-
-static const int8_t *row_or_zeros(const attend_head_t *h, const int8_t *x, uint32_t row) {
-    return row < h->g->positions ? x + row * h->g->op->kernel_w * h->channels
-                                 : (const int8_t *)zero_row;
-}
-
-// Packs a head's rows; returns whether one holds -128.
-WARM_KERNEL static bool pack_head_rows(const attend_head_t *h, uint32_t *quads, const int8_t *x) {
-    bool least = false;
-    for (uint32_t j = 0; j < h->rows; ++j) {
-        const int8_t *row = row_or_zeros(h, x, j);
-        least = least || edgelora_has_least_s8(row, h->channels);
-        edgelora_pack_quad_s8(
-            quads + EDGELORA_GROUP_WORDS * (j >> 2) * h->groups + (j & 3), row, h->groups);
-    }
-    return least;
-}
-
-// Packs the columns of a head's values; returns whether one holds -128.
-WARM_KERNEL static bool pack_value_columns(const attend_head_t *h, const int8_t *x) {
-    bool least = false;
-    for (uint32_t j = 0; j < h->rows; j += 4) {
-        const int8_t *rows[4];
-        for (uint32_t k = 0; k < 4; ++k) {
-            rows[k] = row_or_zeros(h, x, j + k);
-            least = least || edgelora_has_least_s8(rows[k], h->channels);
-        }
-        edgelora_pack_columns_s8(h->v + EDGELORA_GROUP_WORDS * (j >> 2),
-            EDGELORA_GROUP_BYTES * (h->rows >> 2), rows, h->groups);
-    }
-    return least;
-}
-
-// Products of a block's rows, s8 from `x` on, with the first `reads` rows of quads.
-static void block_products(const attend_head_t *h, const int8_t *x, const uint32_t *quads,
-    uint32_t i, uint32_t reads, int32_t *products) {
-    edgelora_tile_product_t tile = {
-        .x = quads,
-        .acc = products,
-        .count = reads,
-        .weights = x + i * h->g->in_c,
-        .groups = h->groups,
-        .coding = (uint32_t)EDGELORA_SIGNED,
-        .bias = no_score_bias,
-        .rows = block_rows(h, i),
-        .gap = h->g->in_c - h->channels};
-    edgelora_tile_product_s8(&tile);
-}
-
-// The weights of a block's rows from their scores.
-static void block_weights(const attend_head_t *h, const int8_t *const x[3], uint32_t head,
-    uint32_t i, edgelora_attend_row_t rows[ATTEND_ROWS]) {
-    uint32_t reads = block_reads(h, i);
-    block_products(h, x[0] + head * h->channels, h->k, i, reads, h->weights);
-    for (uint32_t r = 0; r < block_rows(h, i); ++r) {
-        edgelora_attend_row_t *row = &rows[r];
-        *row = edgelora_attend_row(h->g, x, head, i + r, h->weights + r * reads);
-        if (h->k_least && edgelora_has_least_s8(row->q, h->channels)) {
-            edgelora_attend_scores(row);
-        }
-        edgelora_attend_weights(h->g, row);
-    }
-}
-
-// A row's weights as pairs, in place or before.
-WARM_KERNEL static void weights_as_pairs(
-    uint32_t *to, int32_t *weights, uint32_t reads, uint32_t padded) {
-    for (; reads < padded; ++reads) {
-        weights[reads] = MIDDLE_WEIGHT;
-    }
-    for (const int32_t *w = weights, *end = weights + padded; w != end; w += 4) {
-        uint32_t a = (uint32_t)w[0] - MIDDLE_WEIGHT, b = (uint32_t)w[1] - MIDDLE_WEIGHT,
-                 c = (uint32_t)w[2] - MIDDLE_WEIGHT, d = (uint32_t)w[3] - MIDDLE_WEIGHT;
-        *to++ = pair(a, c);
-        *to++ = pair(b, d);
-    }
-}
-
-static void add_row_s32(int32_t *sum, const int8_t *x, uint32_t n) {
-    for (const int32_t *end = sum + n; sum != end; ++sum) {
-        *sum += *x++;
-    }
+    edgelora_attend_head_t h = edgelora_attend_head(g);
+    uint32_t bytes = backward ? edgelora_attend_backward_bytes(&h) : forward_bytes(&h);
+    return h.channels % 4 || bytes > ATTEND_BYTES ? 0 : bytes;
 }
 
 // Weights of 255 become 254, and their values the first part of a row's products.
-WARM_KERNEL static void take_out_largest(
-    const attend_head_t *h, const edgelora_attend_row_t *row, int32_t *products) {
-    for (uint32_t c = 0; c < h->channels; ++c) {
-        products[c] = 0;
-    }
-    for (uint32_t j = 0; j < row->reads; ++j) {
-        if (row->weights[j] == 255) {
-            row->weights[j] = 254;
-            add_row_s32(products, row->v + j * row->step, h->channels);
+static void take_out_largest(
+    const attend_forward_t *f, const int8_t *v, uint8_t *weights, uint32_t n, int32_t *products) {
+    const edgelora_attend_head_t *h = &f->in.of;
+    clear_fours(products, h->channels);
+    for (uint32_t j = 0; j < n; ++j) {
+        if (weights[j] == 255) {
+            weights[j] = 254;
+            edgelora_attend_add_row(
+                products, edgelora_attend_row_or_zeros(h, v, j), h->channels, -1);
         }
     }
 }
 
-// The outputs of a row from its products with weights less 127, which are lost.
-static void row_outputs(
-    const attend_head_t *h, const edgelora_attend_row_t *row, int32_t *products, int8_t *y) {
+// The outputs of a row from its products with 127 less each weight, which are lost.
+static void row_outputs(const attend_forward_t *f, uint32_t scale, int32_t *products, int8_t *y) {
+    const edgelora_attend_head_t *h = &f->in.of;
     for (uint32_t c = 0; c < h->channels; ++c) { // |sum| <= 2^15 * 2^8
-        products[c] = (products[c] + MIDDLE_WEIGHT * h->sums[c]) * (1 << row->shift);
+        products[c] = (MIDDLE_WEIGHT * f->sums[c] - products[c]) * (1 << (16 - (scale & 255)));
     }
-    int32_t multiplier = (int32_t)(row->mean << 15);
+    int32_t multiplier = (int32_t)((uint32_t)h->g->multiplier[1] * (scale >> 8) >> 15 << 15);
     int8_t shift = (int8_t)(h->g->shift[1] - 15);
     edgelora_requantize_t requantize = {
         .acc = products,
@@ -205,180 +166,64 @@ static void row_outputs(
     edgelora_requantize_rows_s8(&requantize);
 }
 
-// The outputs of a block, whose rows are `rows`.
-static void block_outputs(
-    const attend_head_t *h, const edgelora_attend_row_t *rows, uint32_t i, int8_t *y) {
-    uint32_t reads = block_reads(h, i), count = block_rows(h, i);
-    uint32_t *pairs = (uint32_t *)(void *)h->weights;
-    for (uint32_t r = 0; r < count; ++r) {
-        if (h->v_least) {
-            take_out_largest(h, &rows[r], h->products + r * h->channels);
-        }
-        weights_as_pairs(pairs + r * reads / 2, rows[r].weights, rows[r].reads, reads);
+static void add_values(const attend_forward_t *f, const int8_t *v, uint32_t from, uint32_t to) {
+    for (uint32_t j = from; j < to; ++j) {
+        edgelora_attend_add_row(
+            f->sums, edgelora_attend_row_or_zeros(&f->in.of, v, j), f->in.of.channels, 1);
+    }
+}
+
+// The outputs of the block from row i on.
+static void block_outputs(const attend_forward_t *f, const int8_t *v, uint32_t i, int8_t *y) {
+    const edgelora_attend_head_t *h = &f->in.of;
+    uint32_t reads = edgelora_attend_reads(h, i), count = at_most(f->in.to - i, BLOCK_ROWS);
+    uint8_t *weights = f->in.weights + edgelora_attend_at(&f->in, i);
+    for (uint32_t r = 0; r < count && f->least; ++r) {
+        take_out_largest(f, v, weights + r * reads, reads, f->products + r * h->channels);
     }
     edgelora_tile_product_t tile = {
-        .x = h->v,
-        .acc = h->products,
+        .x = f->v,
+        .acc = f->products,
         .count = h->channels,
-        .weights = pairs,
-        .coding = EDGELORA_PAIRS,
-        .bias = no_score_bias,
-        .add = h->v_least,
+        .weights = weights,
+        .coding = (uint32_t)EDGELORA_INVERTED,
+        .bias = edgelora_attend_bias,
+        .add = f->least,
         .rows = count};
     edgelora_tile_product_chunks_s8(&tile, reads / 4, EDGELORA_GROUP_BYTES * (h->rows / 4));
+    if (h->g->op->flags & EDGELORA_CAUSAL) {
+        add_values(f, v, i, reads); // those behind a row have no weight
+    }
     for (uint32_t r = 0; r < count; ++r, y += h->g->in_c) {
-        if (h->g->op->flags & EDGELORA_CAUSAL) {
-            add_row_s32(h->sums, rows[r].v + (i + r) * rows[r].step, h->channels);
-        }
-        row_outputs(h, &rows[r], h->products + r * h->channels, y);
+        row_outputs(f, f->in.scales[i + r - f->in.from], f->products + r * h->channels, y);
     }
 }
 
-static bool heads_are_aligned(const int8_t *const x[3]) {
-    return is_aligned(x[0]) && is_aligned(x[1]) && is_aligned(x[2]);
-}
-
-static bool is_first_of_key(const edgelora_shape_t *g, uint32_t head) {
-    return head * g->op->kernel_w % g->op->kernel_h < g->op->kernel_w;
-}
-
-EDGELORA_WARM bool edgelora_attend_forward_packed_s8(const edgelora_shape_t *g,
-    const int8_t *const x[3], int8_t *y, void *scratch, edgelora_range_t heads) {
-    attend_head_t h = attend_head(g, scratch, false);
-    if (!heads_are_aligned(x)) {
+bool edgelora_attend_forward_packed_s8(const edgelora_shape_t *g, const int8_t *const x[3],
+    int8_t *y, void *scratch, edgelora_range_t heads) {
+    attend_forward_t f = attend_forward(g, scratch);
+    edgelora_attend_run_t *run = &f.in;
+    if (!edgelora_attend_is_aligned(x)) {
         return false;
     }
-    y += heads.from * h.channels;
-    for (uint32_t head = heads.from; head < heads.to; ++head, y += h.channels) {
-        uint32_t at = head * g->op->kernel_w / g->op->kernel_h * h.channels;
-        if (head == heads.from || is_first_of_key(g, head)) {
-            h.k_least = pack_head_rows(&h, h.k, x[1] + at);
-            h.v_least = pack_value_columns(&h, x[2] + at);
-        }
-        for (uint32_t c = 0; c < h.channels; ++c) {
-            h.sums[c] = 0;
-        }
-        for (uint32_t j = 0; j < g->positions && !(g->op->flags & EDGELORA_CAUSAL); ++j) {
-            add_row_s32(h.sums, row_or_zeros(&h, x[2] + at, j), h.channels);
-        }
-        for (uint32_t i = 0; i < g->positions; i += ATTEND_ROWS) {
-            edgelora_attend_row_t rows[ATTEND_ROWS];
-            block_weights(&h, x, head, i, rows);
-            block_outputs(&h, rows, i, y + i * g->in_c);
-        }
+    for (uint32_t k = 0; k < 3; ++k) {
+        run->x[k] = x[k];
     }
-    return true;
-}
-
-// A block's weights as probabilities, and the errors of its scores in `products`.
-static void block_errors(const attend_head_t *h, const edgelora_error_t *error, uint32_t head,
-    uint32_t i, edgelora_attend_row_t rows[ATTEND_ROWS]) {
-    const int8_t *const x[3] = {error->x, error->x2, error->x3};
-    uint32_t reads = block_reads(h, i);
-    block_weights(h, x, head, i, rows);
-    block_products(h, error->e + head * h->channels, h->v, i, reads, h->products);
-    for (uint32_t r = 0; r < block_rows(h, i); ++r) {
-        edgelora_attend_score_errors(&rows[r], h->products + r * reads);
-    }
-}
-
-// A block's rows, s8 from x on, as s32 [groups, ATTEND_ROWS, 4], with zeros for those that it does
-// not have.
-WARM_KERNEL static void block_values(const attend_head_t *h, const int8_t *x, uint32_t i) {
-    x += i * h->g->in_c;
-    for (uint32_t r = 0; r < ATTEND_ROWS; ++r, x += h->g->in_c) {
-        int32_t *to = h->values + 4 * r;
-        bool is = r < block_rows(h, i);
-        for (uint32_t c = 0; c < h->channels; c += 4, to += 4 * ATTEND_ROWS) {
-            to[0] = is ? x[c] : 0;
-            to[1] = is ? x[c + 1] : 0;
-            to[2] = is ? x[c + 2] : 0;
-            to[3] = is ? x[c + 3] : 0;
-        }
-    }
-}
-
-// sums, s32 [reads, channels], += the block's factors, s32 [reads, ATTEND_ROWS], times its values.
-static void add_block(const attend_head_t *h, const int32_t *factors, uint32_t reads) {
-    edgelora_add_outer_s32(h->sums, factors, h->values, reads, h->groups);
-}
-
-// Adds the values' errors of a block to the sums; returns the OR of its scores' errors.
-WARM_KERNEL static uint32_t block_value_errors(const attend_head_t *h,
-    const edgelora_attend_row_t *rows, const edgelora_error_t *error, uint32_t i) {
-    // a block's rows are of one group
-    uint32_t bits = 0, reads = block_reads(h, i);
-    int32_t lower = edgelora_attend_lower(error, i), shift = edgelora_attend_share_shift(lower);
-    for (uint32_t r = 0; r < block_rows(h, i); ++r) {
-        const int32_t *w = h->products + r * reads;
-        for (const int32_t *end = w + rows[r].reads; w != end; ++w) {
-            bits |= abs_u32(*w);
-        }
-    }
-    for (uint32_t r = 0; r < ATTEND_ROWS; ++r) {
-        const int32_t *p = h->weights + r * reads;
-        int32_t *share = h->products + r;
-        uint32_t n = r < block_rows(h, i) ? rows[r].reads : 0;
-        for (uint32_t j = 0; j < reads; ++j, share += ATTEND_ROWS) {
-            *share = j < n ? edgelora_attend_share(h->g, p[j], shift) : 0;
-        }
-    }
-    add_block(h, h->products, reads);
-    return bits >> lower;
-}
-
-// Adds the keys' errors of a block to the sums and puts those of its queries. k: words
-WARM_KERNEL static void block_key_errors(const attend_head_t *h, const edgelora_attend_row_t *rows,
-    uint32_t head, uint32_t i, edgelora_attend_part_t *part) {
-    uint32_t reads = block_reads(h, i);
-    int32_t q[EDGELORA_MAX_HEAD], shift = part->shift + edgelora_attend_lower(part->error, i);
-    for (uint32_t r = 0; r < ATTEND_ROWS; ++r) {
-        int32_t *w = h->products + r * reads, *score = h->weights + r;
-        uint32_t n = r < block_rows(h, i) ? rows[r].reads : 0;
-        for (uint32_t j = 0; j < reads; ++j, score += ATTEND_ROWS) {
-            w[j] = j < n ? edgelora_attend_score(h->g, w[j], shift) : 0;
-            *score = w[j];
-        }
-        if (part->dx[0] && n) {
-            edgelora_weigh_quads_s32(q, w, h->k, reads / 4, h->groups);
-            edgelora_attend_store(part, 0, i + r, head * h->channels, q, h->channels);
-        }
-    }
-    add_block(h, h->weights, reads);
-}
-
-static void clear_sums(const attend_head_t *h) {
-    for (int32_t *sum = h->sums, *end = sum + h->rows * h->channels; sum != end; ++sum) {
-        *sum = 0;
-    }
-}
-
-EDGELORA_WARM bool edgelora_attend_pass_packed_s8(edgelora_attend_part_t *part, bool of_scores) {
-    const edgelora_shape_t *g = part->g;
-    const edgelora_error_t *error = part->error;
-    attend_head_t h = attend_head(g, error->scratch, true);
-    const int8_t *const x[3] = {error->x, error->x2, error->x3};
-    uint32_t group = g->op->kernel_h / g->op->kernel_w;
-    edgelora_attend_row_t rows[ATTEND_ROWS];
-    if (!heads_are_aligned(x)) {
-        return false;
-    }
-    for (uint32_t key = part->keys.from; key < part->keys.to; ++key) {
-        h.k_least = pack_head_rows(&h, h.k, x[1] + key * h.channels);
-        pack_head_rows(&h, h.v, x[2] + key * h.channels);
-        clear_sums(&h);
-        for (uint32_t head = key * group; head < (key + 1) * group; ++head) {
-            for (uint32_t i = 0; i < g->positions; i += ATTEND_ROWS) {
-                block_errors(&h, error, head, i, rows);
-                block_values(&h, (of_scores ? error->x : error->e) + head * h.channels, i);
-                if (of_scores) {
-                    block_key_errors(&h, rows, head, i, part);
-                } else {
-                    part->bits |= block_value_errors(&h, rows, error, i);
-                }
+    for (run->head = heads.from; run->head < heads.to; ++run->head) {
+        const int8_t *v = edgelora_attend_row(g, x, run->head, 0, 0).v;
+        f.least = edgelora_attend_has_least(&run->of, v);
+        clear_fours(f.sums, run->of.channels);
+        add_values(&f, v, 0, g->op->flags & EDGELORA_CAUSAL ? 0 : g->positions);
+        for (run->from = 0; run->from < g->positions; run->from = run->to) {
+            run->to = at_most(run->from + f.rows, g->positions);
+            edgelora_attend_make_weights(run, !run->from);
+            if (!run->from) {
+                edgelora_attend_pack_columns(&run->of, f.v, v);
+            }
+            for (uint32_t i = run->from; i < run->to; i += BLOCK_ROWS) {
+                block_outputs(&f, v, i, y + i * g->in_c + run->head * run->of.channels);
             }
         }
-        edgelora_attend_put(part, of_scores ? 1 : 2, h.sums, key);
     }
     return true;
 }

@@ -42,6 +42,7 @@ enum {
 typedef enum {
     EDGELORA_OFFSET = 0, // value + 128
     EDGELORA_SIGNED = (int)0x80808080, // s8
+    EDGELORA_INVERTED = -1, // 127 - value
     EDGELORA_PAIRS = 1, // not bytes but E and O of each group
 } edgelora_coding_t;
 
@@ -287,12 +288,10 @@ void edgelora_add_scaled_s32(
 void edgelora_add_dots_s32(
     int32_t *acc, const uint32_t *columns, uint32_t count, const uint32_t *t, uint32_t groups);
 void edgelora_outer_s32(const edgelora_outer_t *outer);
-// sums, s32 [rows, groups, 4], += factors, s32 [rows, 4], times values, s32 [groups, 4, 4].
-void edgelora_add_outer_s32(
-    int32_t *sums, const int32_t *factors, const int32_t *values, uint32_t rows, uint32_t groups);
-// sums, s32 [groups, 4], = factors, s32 [count, 4], times positions of `count` quads.
-void edgelora_weigh_quads_s32(
-    int32_t *sums, const int32_t *factors, const uint32_t *quads, uint32_t count, uint32_t groups);
+// sums, s32 [groups, 4], += factors, s32 [count], times values, s32 [groups, count, 4], whose
+// groups are `step` bytes apart. count: a multiple of 4, >= 4.
+void edgelora_weigh_rows_s32(int32_t *sums, const int32_t *factors, const int32_t *values,
+    uint32_t count, uint32_t groups, uint32_t step);
 // t = clamp(round_shift(acc, shift), -127, 127), one value every `step` bytes; count: a multiple of
 // 4.
 void edgelora_shift_row_s8(
