@@ -9,11 +9,13 @@ target_include_directories(usermod_edgelora INTERFACE ${EDGELORA_DIR}/core ${EDG
 target_link_libraries(usermod INTERFACE usermod_edgelora)
 
 # Functions marked EDGELORA_HOT or EDGELORA_RAM run from RAM on RP2040: reading code through the flash
-# cache stalls the core at each miss. What runs once an op is compiled for size, which RAM is short of.
-set(EDGELORA_ONCE_AN_OP kernels/split.c session/arena.c session/infer.c session/train.c training/loss.c graph.c)
-list(TRANSFORM EDGELORA_ONCE_AN_OP PREPEND ${EDGELORA_DIR}/core/)
+# cache stalls the core at each miss. What runs once an op or once a session is compiled for size, as
+# RAM and flash are short.
+set(EDGELORA_SMALL kernels/split.c session/arena.c session/infer.c session/train.c training/loss.c graph.c
+    session/plan.c formats/model.c kernels/packed/attend.c kernels/packed/attend_backward.c)
+list(TRANSFORM EDGELORA_SMALL PREPEND ${EDGELORA_DIR}/core/)
 set_source_files_properties(${EDGELORA_CORE} PROPERTIES COMPILE_OPTIONS "-O3")
-set_source_files_properties(${EDGELORA_ONCE_AN_OP} PROPERTIES COMPILE_OPTIONS "-Os")
+set_source_files_properties(${EDGELORA_SMALL} PROPERTIES COMPILE_OPTIONS "-Os")
 if(PICO_RP2040)
     target_compile_definitions(usermod_edgelora INTERFACE EDGELORA_READS_AHEAD)
     target_sources(usermod_edgelora INTERFACE ${CMAKE_CURRENT_LIST_DIR}/flash_rp2040.c)
