@@ -51,24 +51,35 @@ static edgelora_attend_row_t row_errors(const edgelora_shape_t *g, const edgelor
     return row;
 }
 
-// Adds row i's share to the sums of its head's keys and values, s32 [positions, channels], and puts
-// its own error.
-static void row_backward(edgelora_attend_part_t *part, uint32_t head, uint32_t i) {
+// Adds row i's share to the sums of its head's values, s32 [positions, channels].
+static void row_of_values(
+    edgelora_attend_part_t *part, uint32_t head, uint32_t i, int32_t *work, int32_t *sums) {
     const edgelora_shape_t *g = part->g;
-    const edgelora_error_t *error = part->error;
-    int32_t *work = error->scratch;
-    uint32_t channels = g->in_c / g->op->kernel_h, at = i * g->in_c + head * channels;
-    int32_t *w = work + g->positions, *of_k = w + g->positions,
-            *of_v = of_k + g->positions * channels;
-    edgelora_attend_row_t row = row_errors(g, error, head, i, work, w);
-    int32_t lower = edgelora_attend_lower(error, i);
+    uint32_t channels = g->in_c / g->op->kernel_h;
+    const int8_t *e = part->error->e + i * g->in_c + head * channels;
+    int32_t *w = work + g->positions, lower = edgelora_attend_lower(part->error, i);
+    edgelora_attend_row_t row = row_errors(g, part->error, head, i, work, w);
     for (uint32_t j = 0; j < row.reads; ++j) {
         int32_t share = edgelora_attend_share(
             g, row.weights[j], edgelora_attend_share_shift(lower));
-        w[j] = edgelora_attend_score(g, w[j], part->shift + lower);
+        part->bits |= abs_u32(w[j]) >> lower;
         for (uint32_t c = 0; c < channels; ++c) { // sums stay within 31 bits: attend_ok
-            of_k[j * channels + c] += w[j] * row.q[c];
-            of_v[j * channels + c] += share * error->e[at + c];
+            sums[j * channels + c] += share * e[c];
+        }
+    }
+}
+
+// The same of its keys, and puts the row's own error.
+static void row_of_scores(
+    edgelora_attend_part_t *part, uint32_t head, uint32_t i, int32_t *work, int32_t *sums) {
+    const edgelora_shape_t *g = part->g;
+    uint32_t channels = g->in_c / g->op->kernel_h;
+    int32_t *w = work + g->positions, lower = edgelora_attend_lower(part->error, i);
+    edgelora_attend_row_t row = row_errors(g, part->error, head, i, work, w);
+    for (uint32_t j = 0; j < row.reads; ++j) {
+        w[j] = edgelora_attend_score(g, w[j], part->shift + lower);
+        for (uint32_t c = 0; c < channels; ++c) {
+            sums[j * channels + c] += w[j] * row.q[c];
         }
     }
     for (uint32_t c = 0; part->dx[0] && c < channels; ++c) {
@@ -82,28 +93,17 @@ static void row_backward(edgelora_attend_part_t *part, uint32_t head, uint32_t i
 
 void edgelora_attend_pass_s8(edgelora_attend_part_t *part, bool of_scores) {
     const edgelora_shape_t *g = part->g;
-    uint32_t group = g->op->kernel_h / g->op->kernel_w, channels = g->in_c / g->op->kernel_h,
-             sums = 2 * g->positions * channels;
-    int32_t *work = part->error->scratch, *w = work + g->positions, *of_k = w + g->positions;
+    uint32_t group = g->op->kernel_h / g->op->kernel_w, channels = g->in_c / g->op->kernel_h;
+    int32_t *work = part->error->scratch, *sums = work + 2 * g->positions;
     for (uint32_t key = part->keys.from; key < part->keys.to; ++key) {
-        for (uint32_t i = 0; of_scores && i < sums; ++i) {
-            of_k[i] = 0;
+        for (uint32_t i = 0; i < g->positions * channels; ++i) {
+            sums[i] = 0;
         }
         for (uint32_t head = key * group; head < (key + 1) * group; ++head) {
             for (uint32_t i = 0; i < g->positions; ++i) {
-                if (of_scores) {
-                    row_backward(part, head, i);
-                    continue;
-                }
-                edgelora_attend_row_t row = row_errors(g, part->error, head, i, work, w);
-                for (uint32_t j = 0; j < row.reads; ++j) {
-                    part->bits |= abs_u32(w[j]) >> edgelora_attend_lower(part->error, i);
-                }
+                (of_scores ? row_of_scores : row_of_values)(part, head, i, work, sums);
             }
         }
-        if (of_scores) {
-            edgelora_attend_put(part, 1, of_k, key);
-            edgelora_attend_put(part, 2, of_k + sums / 2, key);
-        }
+        edgelora_attend_put(part, of_scores ? 1 : 2, sums, key);
     }
 }

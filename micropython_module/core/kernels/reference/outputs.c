@@ -5,7 +5,7 @@
 
 uint32_t edgelora_reference_scratch(const edgelora_shape_t *g, uint32_t rank, bool backward) {
     if (g->op->kind == EDGELORA_ATTEND) {
-        uint32_t sums = 2u * (g->in_c / g->op->kernel_h);
+        uint32_t sums = g->in_c / g->op->kernel_h;
         return 4 * g->positions * (backward ? 2 + sums : 1);
     }
     if (g->op->kind == EDGELORA_NORM) {

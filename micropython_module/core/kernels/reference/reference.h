@@ -111,7 +111,7 @@ void edgelora_attend_forward_s8(const edgelora_shape_t *g, const int8_t *const x
 // Row t of the output alone, from row t of the queries.
 void edgelora_attend_next_s8(const edgelora_shape_t *g, const int8_t *const x[3], int8_t *y,
     int32_t *scratch, uint32_t t, edgelora_range_t heads);
-// Goes over a part for the first time, or, of_scores, for the second. scratch: s32 [2 + 2 *
+// Goes over a part for the first time, or, of_scores, for the second. scratch: s32 [2 +
 // channels of a head, positions]
 void edgelora_attend_pass_s8(edgelora_attend_part_t *part, bool of_scores);
 
