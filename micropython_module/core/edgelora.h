@@ -364,16 +364,20 @@ enum {
     EDGELORA_SPANS, // buffers above live within a pass, those below persist
     EDGELORA_A = EDGELORA_SPANS, // matrix and training state, see edgelora_matrix_t
     EDGELORA_B,
+    // scratch of all cores, for one step each: when the output is recomputed, and backward
+    EDGELORA_SCRATCH_AGAIN,
+    EDGELORA_SCRATCH_BACK,
     EDGELORA_PLANNED,
 };
 
-// A buffer of the arena and its lifetime within a training pass. Times: op i runs forward at i, the
-// loss at n, op i runs backward at 2n - i. size 0: no buffer.
+// A buffer of the arena and its lifetime within a training pass, by the pass's steps: op i runs
+// forward at step i, and the loss at n. Then the ops run backward, the last one first, a step each,
+// and before each of them those whose outputs are recomputed for it. words 0: no buffer.
 typedef struct {
     uint32_t offset; // bytes
-    uint32_t size : 22; // bytes
-    uint32_t birth : 10;
-    uint16_t death; // from time birth to time death
+    uint32_t words : 21; // of 4 bytes
+    uint32_t birth : 11;
+    uint16_t death; // from step birth to step death
     uint16_t next; // used by the planner alone; of EDGELORA_A: the op's `frames`
 } edgelora_span_t;
 
@@ -415,6 +419,11 @@ typedef struct {
     uint32_t frames : 15; // of a sample's last ones: those whose loss its output affects
 } edgelora_op_state_t;
 
+// Words of scratch that an op has on each of two cores, when it is recomputed and backward.
+typedef struct {
+    uint16_t again, back;
+} edgelora_rooms_t;
+
 // Class counts of an adapter, read when it was loaded or put to use.
 typedef struct {
     uint16_t own : 10; // rows for classes of the base, first
@@ -426,7 +435,9 @@ typedef struct {
     edgelora_ref_t self; // the arena's address: identifies a session
     edgelora_ref_t model; // the .elm
     uint32_t magic, arena_size;
-    uint32_t scratch, scratch_size; // memory for one op while it runs, for each core
+    // memory for one op while it runs, and the bytes that each core has of it in a forward pass; in
+    // other steps, an op's own scratch begins at the same place
+    uint32_t scratch, scratch_size;
     uint32_t seed; // seed of A in matrix_a
     uint32_t draws, updates, samples;
     uint16_t pending; // samples since the last update; if the session decodes: rows so far
@@ -445,8 +456,8 @@ typedef struct {
     // the backward pass of a frame needs no more than t and masks, which are kept of all frames;
     // else each frame before the last is computed again
     uint8_t keeps_frames : 1;
-    // of config: there is twice the scratch memory, before it an edgelora_ref_t to the
-    // edgelora_second_t, or NULL, and behind it the second core's stack
+    // of config: there is twice the scratch memory, and before it an edgelora_ref_t to the
+    // edgelora_second_t, or NULL, an edgelora_rooms_t of each op, and the second core's stack
     uint8_t two_cores : 1;
     uint16_t busy; // not 0 during a call
     uint16_t frames; // of config
@@ -511,8 +522,8 @@ edgelora_status_t edgelora_init(
 // all. It needs a session for two cores, and may be in use only in this session's calls.
 edgelora_status_t edgelora_use_second(edgelora_session_t *s, const edgelora_second_t *second);
 
-// Where the stack of a second core ends, EDGELORA_SECOND_STACK bytes of the arena less up to 7, or
-// NULL: the session uses none. Of use in this session's calls alone.
+// Where the stack of a second core ends, EDGELORA_SECOND_STACK bytes of the arena, or NULL: the
+// session uses none. Of use in this session's calls alone.
 void *edgelora_second_stack(const edgelora_session_t *s);
 
 // The session in an arena; NULL if the buffer holds none or its model's tables have changed.

@@ -59,25 +59,34 @@ static uint32_t rank_for(const edgelora_model_t *m, const edgelora_op_t *op, uin
     return wanted;
 }
 
-// Of the groups of positions that the backward pass takes, the last of which may be smaller.
-static uint32_t backward_scratch(const void *m, uint32_t i, uint32_t rank, bool plain) {
-    edgelora_shape_t first = edgelora_shape(m, i), last = first;
-    uint32_t left = first.positions % backward_rows(m, &first);
-    edgelora_shape_backward(&first, m);
-    edgelora_shape_rows(&last, 0, left);
-    uint32_t size = edgelora_op_scratch(&first, rank, true, plain),
-             of_last = left ? edgelora_op_scratch(&last, rank, true, plain) : 0;
-    return of_last > size ? of_last : size;
+static uint32_t planned(const edgelora_span_t *spans, uint32_t op, uint32_t which) {
+    return 4u * spans[op * EDGELORA_PLANNED + which].words;
+}
+
+static uint32_t most_scratch(const edgelora_session_t *s, const edgelora_span_t *spans) {
+    uint32_t most = s->scratch_size;
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        uint32_t back = planned(spans, i, EDGELORA_SCRATCH_BACK);
+        most = back > most ? back : most;
+    }
+    return most;
 }
 
 static void run(world_t *w, edgelora_mode_t mode, bool plain, bool vectors) {
     const edgelora_model_t *m = w->model;
+    uint8_t all[EDGELORA_MAX_OPS];
+    memset(all, 1, sizeof(all));
     edgelora_config_t config = {
-        .ranks = w->ranks, .mode = (uint8_t)mode, .micro_batch = 1, .frames = 1, .plain = plain};
+        .ranks = w->ranks,
+        .mode = (uint8_t)mode,
+        .micro_batch = 1,
+        .frames = 1,
+        .plain = plain,
+        .recompute = all};
     edgelora_span_t *spans = malloc(m->op_count * EDGELORA_PLANNED * sizeof(*spans));
     int32_t size = edgelora_arena_size(m, &config, spans);
-    free(spans);
     if (size < 0) { // too many positions for a gradient's sum, or nothing to train
+        free(spans);
         return;
     }
     uint32_t arena = ((uint32_t)size + (vectors ? edgelora_simd_room() : 0) + 63) & ~63u,
@@ -93,22 +102,25 @@ static void run(world_t *w, edgelora_mode_t mode, bool plain, bool vectors) {
         x[i] = (int8_t)(i * 37 + 11);
     }
     int32_t loss;
-    give(w, s->scratch_size);
+    give(w, most_scratch(s, spans));
     CHECK(edgelora_begin(s, 3) == EDGELORA_OK &&
         edgelora_train(s, x, 1, target, RATE, &loss) == EDGELORA_OK);
     look(w, "training", 0);
     for (uint32_t i = 0; i < m->op_count; ++i) {
         edgelora_shape_t g = edgelora_shape(m, i);
-        give(w, edgelora_op_scratch(&g, w->ranks[i], false, plain));
+        uint32_t again = planned(spans, i, EDGELORA_SCRATCH_AGAIN),
+                 needed = edgelora_op_scratch(&g, w->ranks[i], false, plain);
+        CHECK(!again || again == ((needed + 3) & ~3u));
+        give(w, needed);
         edgelora_forward_range(s, x, i, i + 1);
         look(w, "inference", i);
     }
     for (uint32_t i = m->op_count; i-- > 0;) {
-        give(w, backward_scratch(m, i, w->ranks[i], plain));
+        give(w, planned(spans, i, EDGELORA_SCRATCH_BACK));
         edgelora_backward_range(s, x, i, i + 1);
         look(w, "the backward step", i);
     }
-    free(room), free(x), free(target);
+    free(room), free(x), free(target), free(spans);
 }
 
 int main(int argc, char **argv) {

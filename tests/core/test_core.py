@@ -38,7 +38,7 @@ from edgelora.core.formats.network import KINDS, LOSSES, TWO_INPUT_KINDS, Op, Qu
 from edgelora.core.twin import binding, device
 from edgelora.core.twin import regions as twin_regions
 from edgelora.core.twin.binding import MODES, TwinError, check_model
-from edgelora.core.twin.regions import LASTING, Region
+from edgelora.core.twin.regions import LASTING, SCRATCH, Layout, Region
 from edgelora.core.twin.seeded_a import seeded_a
 from edgelora.core.twin.session import Session
 
@@ -188,30 +188,39 @@ def test_the_deepest_graph_trains_as_the_reference() -> None:
         check_model(bytes(forged))
 
 
-def placed(regions: list[Region], order: Callable[[Region], object]) -> tuple[int, list[int]]:
-    """The end, and the offsets, if regions are placed in this order, each at the lowest free offset."""
-    base, places = min(region.offset for region in regions), dict[Region, int]()
-    for region in sorted(regions, key=order):
+def placed(layout: Layout, order: Callable[[Region], object]) -> dict[Region, int]:
+    """Offsets of a pass's buffers if they are placed in this order, each at the lowest free offset. Scratch is there
+    before: that of the forward pass all the time until the loss, that of a backward step while it runs.
+    """
+    scratch = [region for region in layout.regions if region.name == SCRATCH]
+    places = {region: region.offset for region in scratch}
+    for region in sorted(buffers_of(layout), key=order):
         others = [r for r in places if r.birth <= region.death and region.birth <= r.death]
         places[region] = min(
             at
-            for at in (base, *(places[r] + r.size for r in others))
+            for at in (scratch[0].offset, *(places[r] + r.size for r in others))
             if all(at + region.size <= places[r] or at >= places[r] + r.size for r in others)
         )
-    return max(at + region.size for region, at in places.items()), [places[region] for region in regions]
+    return places
 
 
+def buffers_of(layout: Layout) -> list[Region]:
+    return [r for r in layout.regions if r.op >= 0 and r.name.split()[0] not in {*LASTING, SCRATCH}]
+
+
+@pytest.mark.parametrize("cores", [1, 2])
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
-def test_buffers_have_the_lowest_places(mode: str) -> None:
+def test_buffers_have_the_lowest_places(mode: str, cores: int) -> None:
     """Regions are placed by size or by birth, whichever order needs less."""
     for seed in range(30):
         model = drawn(seed, "medium" if seed % 2 else "small")
-        ranks = ranks_of(model, random_ranks(np.random.default_rng(seed), model))
-        layout = twin_regions.layout(pack_model(model), ranks, mode, 4, 1)
-        regions = [r for r in layout.regions if r.op >= 0 and r.name.split()[0] not in LASTING]
-        ways = [placed(regions, lambda r: -r.size), placed(regions, lambda r: (r.birth, -r.size))]
-        _, places = min(ways, key=lambda way: way[0])
-        assert places == [region.offset for region in regions], f"seed {seed}"
+        rng = np.random.default_rng(seed)
+        ranks = ranks_of(model, random_ranks(rng, model))
+        recompute = rng.integers(0, 2, len(model.ops)).astype(np.uint8).tobytes()
+        layout = twin_regions.layout(pack_model(model), ranks, mode, 4, 1, recompute, cores=cores)
+        ways = [placed(layout, lambda r: -r.size), placed(layout, lambda r: (r.birth, -r.size))]
+        places = min(ways, key=lambda way: max(at + region.size for region, at in way.items()))
+        assert all(region.offset == places[region] for region in buffers_of(layout)), f"seed {seed}"
 
 
 @pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
@@ -229,6 +238,23 @@ def test_buffers_of_a_chain_live_no_longer_than_they_are_read(mode: str) -> None
             assert found["output", op] == (op, read if op + 1 < ops else ops), f"seed {seed}, op {op}"
             first = 2 * ops - (op + 1) if op + 1 < ops else ops
             assert found["error", op] == (first, 2 * ops - op), f"seed {seed}, op {op}"
+
+
+def test_what_a_recomputation_reads_ends_with_it() -> None:
+    """A conv's output is recomputed for the lookup above it, from that of the lookup below, which no backward step
+    reads.
+    """
+    for seed in range(10):
+        model = random_model(seed, kinds=("conv", "lookup", "conv", "lookup", "conv", "dense"), edges=False)
+        assert [op.kind for op in model.ops[1:4]] == ["lookup", "conv", "lookup"]
+        ranks = bytes(1 if op.is_matrix else 0 for op in model.ops)
+        layout = twin_regions.layout(pack_model(model), ranks, "frozen_a", 4, 1, bytes([0, 0, 1, 0, 0, 0]))
+        found = {(r.name, r.op): (r.birth, r.death) for r in layout.regions}
+        back = found["error", 3][1]
+        assert layout.steps == 2 * len(model.ops) + 2 and found["recomputed output", 2] == (back - 1, back), (
+            f"seed {seed}"
+        )
+        assert found["output", 1] == (1, back - 1), f"seed {seed}"
 
 
 @pytest.mark.parametrize("shift", [-3, 9, 25])
@@ -818,7 +844,7 @@ def test_a_session_never_writes_outside_its_arena(mode: str) -> None:
         rng = np.random.default_rng(seed)
         ranks = ranks_of(model, random_ranks(rng, model))
         recompute = rng.integers(0, 2, len(model.ops)).astype(np.uint8).tobytes()
-        layout = twin_regions.layout(data, ranks, mode, 4, 1, recompute=recompute)
+        layout = twin_regions.layout(data, ranks, mode, 4, 1, recompute=recompute, cores=1 + seed % 2)
         for a in layout.regions:
             assert a.offset + a.size <= layout.arena_bytes
             for b in layout.regions:

@@ -30,7 +30,7 @@ CASES = (
     # kinds, mode, seeds of models with large activations
     (("conv", "lookup", "conv", "lookup", "max_pool", "dense"), "frozen_a", (0, 2, 8, 11)),
     (("conv", "gate", "conv", "max_pool", "dense"), "trainable_a", (2, 3, 4)),
-    (("conv", "branches", "lookup", "conv", "dense"), "trainable_a", (0, 3)),
+    (("conv", "branches", "lookup", "conv", "dense"), "trainable_a", (0, 4)),
     (("conv",) * 5 + ("dense",), "trainable_a", (2, 8)),
 )
 PICO = load_board("rpi_pico")

@@ -65,20 +65,32 @@ static inline void *simd_work(edgelora_session_t *s) {
     return simd ? (void *)((end - simd->work_size) & ~(uintptr_t)63) : 0;
 }
 
-// Where a session for two cores refers to the second one, or NULL.
-static inline edgelora_ref_t *session_second(edgelora_session_t *s) {
-    return EDGELORA_TWO_CORES && s->two_cores
-        ? arena_at(s, s->scratch - (uint32_t)sizeof(edgelora_ref_t))
-        : 0;
+// Bytes that a session for two cores has before its scratch, a multiple of 8: an edgelora_ref_t, an
+// edgelora_rooms_t of each op, and the second core's stack.
+static inline uint32_t second_bytes(uint32_t op_count) {
+    uint32_t rooms = op_count * (uint32_t)sizeof(edgelora_rooms_t);
+    return ((uint32_t)sizeof(edgelora_ref_t) + rooms + EDGELORA_SECOND_STACK + 7) & ~7u;
 }
 
-// How ops run: on one core, or on two.
-static inline edgelora_split_t session_split(edgelora_session_t *s) {
+// Where a session for two cores refers to the second one, or NULL.
+static inline edgelora_ref_t *session_second(edgelora_session_t *s) {
+    return EDGELORA_TWO_CORES && s->two_cores ? arena_at(s, s->scratch - second_bytes(s->op_count))
+                                              : 0;
+}
+
+// The scratch of the ops of a session for two cores; NULL: it is for one.
+static inline edgelora_rooms_t *session_rooms(edgelora_session_t *s) {
+    edgelora_ref_t *second = session_second(s);
+    return second ? (edgelora_rooms_t *)(second + 1) : 0;
+}
+
+// How ops run: on one core, or on two. room: bytes of scratch that each has in this step
+static inline edgelora_split_t session_split(edgelora_session_t *s, uint32_t room) {
     const edgelora_ref_t *second = session_second(s);
     return (edgelora_split_t){
         .second = second ? second->p : 0,
-        .scratch = (uint8_t *)s + s->scratch + s->scratch_size,
-        .room = s->scratch_size,
+        .scratch = (uint8_t *)s + s->scratch + room,
+        .room = room,
         .plain = s->plain};
 }
 

@@ -48,7 +48,8 @@ EDGELORA_HOT static void op_forward(
                                        : op_state_has(l, EDGELORA_OP_PACKED_FORWARD);
     pass.simd = edgelora_simd_kernels(s->simd);
     pass.work = simd_work(s);
-    edgelora_split_t split = session_split(s);
+    const edgelora_rooms_t *rooms = purpose == RECOMPUTING ? session_rooms(s) : 0;
+    edgelora_split_t split = session_split(s, rooms ? 4u * rooms[i].again : s->scratch_size);
     edgelora_split_forward(&split, &g, &branch, &pass);
     if (purpose == TRAINING && l->at[EDGELORA_MASK] && !op_state_has(l, EDGELORA_OP_LASTS)) {
         edgelora_split_mask(&split, &g, pass.y, kept_mask(s, l, &g, source->age), pass.simd);
@@ -71,7 +72,7 @@ static void op_next(edgelora_session_t *s, const int8_t *id, uint32_t i) {
     }
     int8_t *y = arena_at(s, output_at(l, INFERENCE));
     if (g.op->kind == EDGELORA_ATTEND) {
-        edgelora_split_t split = session_split(s);
+        edgelora_split_t split = session_split(s, s->scratch_size);
         edgelora_split_attend_next(&split, &g, x, y, arena_at(s, s->scratch), t);
         return;
     }

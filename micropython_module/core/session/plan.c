@@ -22,7 +22,8 @@ typedef struct {
     bool keeps_frames; // of the session
     bool decodes;      // of config
     uint32_t ops_end; // offset after the session, its op states and their low-rank parts
-    uint32_t scratch, scratch_size;
+    uint32_t scratch, scratch_size; // of a core, in a forward pass
+    uint32_t forward_end; // of all cores' scratch in a forward pass
 } plan_t;
 
 static edgelora_status_t config_check(const void *model, const edgelora_config_t *config) {
@@ -97,9 +98,18 @@ static bool takes_rows(edgelora_config_t *config) {
 }
 
 static edgelora_span_t span(uint32_t size, uint32_t birth, uint32_t death) {
-    EDGELORA_ASSERT(align4(size) <= 0x3FFFFF && birth <= 1023 && death <= UINT16_MAX);
+    uint32_t words = align4(size) / 4;
+    EDGELORA_ASSERT(words <= 0x1FFFFF && birth <= 0x7FF && death <= UINT16_MAX);
     return (edgelora_span_t){
-        .size = align4(size) & 0x3FFFFF, .birth = birth & 1023, .death = (uint16_t)death};
+        .words = words & 0x1FFFFF, .birth = birth & 0x7FF, .death = (uint16_t)death};
+}
+
+static uint32_t max_u32(uint32_t a, uint32_t b) {
+    return a > b ? a : b;
+}
+
+static uint32_t bytes_of(const edgelora_span_t *span) {
+    return 4u * span->words;
 }
 
 static edgelora_span_t *span_of(const plan_t *p, uint32_t op, uint32_t which) {
@@ -108,7 +118,7 @@ static edgelora_span_t *span_of(const plan_t *p, uint32_t op, uint32_t which) {
 
 // Does op i run backward? If so, it has an error.
 static bool requires_grad(const plan_t *p, uint32_t i) {
-    return span_of(p, i, EDGELORA_ERROR)->size;
+    return span_of(p, i, EDGELORA_ERROR)->words;
 }
 
 // Does the op that writes this tensor run backward?
@@ -116,19 +126,23 @@ static bool tensor_requires_grad(const plan_t *p, uint32_t tensor) {
     return tensor && requires_grad(p, tensor - 1);
 }
 
-// The lifetime of op i's recomputed output: from its first to its last read in the backward pass;
-// death 0: it is not read.
+// The lifetime of op i's recomputed output: from its first to its last read in the backward pass,
+// at times of which op j's backward step has 2n - j. death 0: it is not read; next: the op that is
+// recomputed with the last read, plus 1, or 0: the backward step's is the last.
 static edgelora_span_t *read_span(const plan_t *p, uint32_t i) {
     return span_of(p, i, EDGELORA_RECOMPUTED);
 }
 
-// Records that the backward pass reads this tensor at a time.
-static void read_back(plan_t *p, uint32_t tensor, uint32_t time) {
+// Records that the backward pass reads this tensor at a time. reader: as in read_span
+static void read_back(plan_t *p, uint32_t tensor, uint32_t time, uint32_t reader) {
     if (tensor) {
         edgelora_span_t *read = read_span(p, tensor - 1);
         uint32_t first = read->death && read->birth < time ? read->birth : time;
-        uint32_t last = read->death > time ? read->death : time;
+        bool is_last = time > read->death ||
+            (time == read->death && read->next && (!reader || reader > read->next));
+        uint32_t last = is_last ? time : read->death, last_reader = is_last ? reader : read->next;
         *read = span(0, first, last);
+        read->next = (uint16_t)last_reader;
     }
 }
 
@@ -183,21 +197,22 @@ static void backward_reads(plan_t *p, uint32_t i) {
             uint32_t same = op_input(g.op, k), other = k ? g.op->input : g.op->input2;
             if (attends || (trains_a && !k) ||
                 ((g.traits & EDGELORA_READS_INPUT) && tensor_requires_grad(p, same))) {
-                read_back(p, same, time);
+                read_back(p, same, time, 0);
             }
             if ((g.traits & EDGELORA_READS_OTHER) && tensor_requires_grad(p, same)) {
-                read_back(p, other, time);
+                read_back(p, other, time, 0);
             }
         }
         if ((g.traits & EDGELORA_READS_OUTPUT) && tensor_requires_grad(p, g.op->input)) {
-            read_back(p, i + 1, time);
+            read_back(p, i + 1, time, 0);
         }
     }
     edgelora_span_t *spans = &p->spans[i * EDGELORA_PLANNED];
     uint32_t first = read_span(p, i)->birth, last = read_span(p, i)->death;
+    uint16_t reader = read_span(p, i)->next;
     if (g.traits & EDGELORA_KEEPS) { // kept during all passes of a sample
         spans[EDGELORA_RECOMPUTED] = span(
-            p->config->mode != EDGELORA_INFER ? spans[EDGELORA_OUTPUT].size : 0, 0,
+            p->config->mode != EDGELORA_INFER ? bytes_of(&spans[EDGELORA_OUTPUT]) : 0, 0,
             p->through_time && !p->keeps_frames ? 2 * p->n
                 : last > p->n                   ? last
                                                 : p->n);
@@ -207,12 +222,14 @@ static void backward_reads(plan_t *p, uint32_t i) {
         return;
     }
     if (p->config->recompute && p->config->recompute[i]) {
-        spans[EDGELORA_RECOMPUTED] = span(spans[EDGELORA_OUTPUT].size, first, last);
+        spans[EDGELORA_RECOMPUTED] = span(bytes_of(&spans[EDGELORA_OUTPUT]), first, last);
+        spans[EDGELORA_RECOMPUTED].next = reader;
         for (uint32_t k = 0; k < op_inputs(g.op); ++k) {
-            read_back(p, op_input(g.op, k), first);
+            read_back(p, op_input(g.op, k), first, i + 1);
         }
     } else {
         spans[EDGELORA_OUTPUT].death = (uint16_t)last;
+        spans[EDGELORA_OUTPUT].next = reader;
     }
 }
 
@@ -239,31 +256,41 @@ static void count_frames(const plan_t *p) {
     }
 }
 
-// Scratch of an op on as many cores as there are.
-static uint32_t whole_scratch(
+// Bytes of scratch: of each core for its part of an op, and of all for the whole of it or its
+// parts.
+typedef struct {
+    uint32_t part, all;
+} scratch_t;
+
+static scratch_t op_scratch(
     const plan_t *p, const edgelora_shape_t *g, uint32_t rank, bool backward) {
-    uint32_t size = edgelora_op_scratch(g, rank, backward, p->config->plain), half = 0;
-    if (EDGELORA_TWO_CORES && p->config->cores == 2) {
-        half = edgelora_split_scratch(g, rank, backward, p->config->plain);
+    uint32_t whole = align4(edgelora_op_scratch(g, rank, backward, p->config->plain)), part;
+    if (!EDGELORA_TWO_CORES || p->config->cores < 2) {
+        return (scratch_t){whole, whole};
     }
-    return half > size ? half : size;
+    part = align4(edgelora_split_scratch(g, rank, backward, p->config->plain));
+    // a core's heads, and its part of a gradient, need as much as all; adapters in use may differ
+    if (g->is_matrix || g->op->kind == EDGELORA_ATTEND || !backward) {
+        part = max_u32(part, whole);
+    }
+    return (scratch_t){part, max_u32(2 * part, whole)};
 }
 
-// The same, whose backward pass goes by groups of positions if it can.
-static uint32_t op_scratch(
-    const plan_t *p, const edgelora_shape_t *g, uint32_t rank, bool backward) {
+// That of a backward step, which goes by groups of positions if it can.
+static scratch_t back_scratch(const plan_t *p, const edgelora_shape_t *g, uint32_t rank) {
     uint32_t rows = backward_rows(p->model, g), rest = g->positions % rows;
-    if (!backward || rows == g->positions) {
-        return whole_scratch(p, g, rank, backward);
+    if (rows == g->positions) {
+        return op_scratch(p, g, rank, true);
     }
-    uint32_t size = whole_scratch(p, g, rank, false);
+    scratch_t most = {0, 0};
     for (uint32_t last = 0; last < 2; ++last) {
         edgelora_shape_t group = *g;
         edgelora_shape_rows(&group, 0, last && rest ? rest : rows);
-        uint32_t each = whole_scratch(p, &group, rank, true);
-        size = each > size ? each : size;
+        scratch_t size = op_scratch(p, &group, rank, true);
+        most.part = max_u32(most.part, size.part);
+        most.all = max_u32(most.all, max_u32(2 * most.part, size.all));
     }
-    return size;
+    return most;
 }
 
 // Checks the limits of training through all frames.
@@ -371,8 +398,76 @@ static void backward_spans(plan_t *p, uint32_t i) {
     spans[EDGELORA_WORK] = span((has_u ? align4(rows * rank) : 0) + joins, back, back);
 }
 
+// The step at which op i runs backward.
+static uint32_t back_step(const plan_t *p, uint32_t i) {
+    return span_of(p, i, EDGELORA_SCRATCH_BACK)->birth;
+}
+
+// The op for whose backward step the output of op i is recomputed, or EDGELORA_MAX_OPS.
+static uint32_t recomputed_for(const plan_t *p, uint32_t i) {
+    const edgelora_span_t *again = span_of(p, i, EDGELORA_RECOMPUTED);
+    bool is = again->words && again->birth > p->n;
+    return is ? 2 * p->n - again->birth : EDGELORA_MAX_OPS;
+}
+
+// The shape of op i as it runs in this session.
+static edgelora_shape_t shape_of(const plan_t *p, uint32_t i) {
+    edgelora_shape_t g = edgelora_shape(p->model, i);
+    g.may_read_ahead = reads_weights_once(p->config->mode, p->config->frames);
+    return g;
+}
+
+// Numbers the steps of the backward pass and sets the scratch of each.
+static void schedule(plan_t *p) {
+    uint32_t step = p->n;
+    for (uint32_t i = p->n; i-- > 0;) {
+        for (uint32_t k = 0; k <= i; ++k) {
+            if (recomputed_for(p, k) == i) {
+                edgelora_shape_t g = shape_of(p, k);
+                uint32_t size = op_scratch(p, &g, p->config->ranks[k], false).all;
+                ++step;
+                *span_of(p, k, EDGELORA_SCRATCH_AGAIN) = span(size, step, step);
+            }
+        }
+        edgelora_shape_t g = shape_of(p, i);
+        uint32_t size = requires_grad(p, i) ? back_scratch(p, &g, p->config->ranks[i]).all : 0;
+        ++step;
+        *span_of(p, i, EDGELORA_SCRATCH_BACK) = span(size, step, step);
+    }
+}
+
+// The op that runs backward next after this scratch was in use, or EDGELORA_MAX_OPS if it is none.
+static uint32_t next_back(const plan_t *p, const edgelora_span_t *again) {
+    uint32_t i = p->n;
+    while (again->birth && i-- > 0) {
+        if (back_step(p, i) > again->birth) {
+            return i;
+        }
+    }
+    return EDGELORA_MAX_OPS;
+}
+
+// Puts the steps in place of the times of an op's buffers. They are those of backward steps, but
+// for what is recomputed, and for what that reads last.
+static void times_to_steps(plan_t *p, uint32_t i) {
+    for (uint32_t k = 0; k < EDGELORA_SPANS; ++k) {
+        edgelora_span_t *s = span_of(p, i, k);
+        bool is_output = k == EDGELORA_OUTPUT || k == EDGELORA_RECOMPUTED;
+        uint32_t reader = is_output ? s->next : 0, birth = s->birth, death = s->death;
+        if (death > p->n) {
+            death = reader ? span_of(p, reader - 1, EDGELORA_SCRATCH_AGAIN)->birth
+                           : back_step(p, 2 * p->n - death);
+        }
+        if (birth > p->n) {
+            birth = k == EDGELORA_RECOMPUTED ? span_of(p, i, EDGELORA_SCRATCH_AGAIN)->birth
+                                             : back_step(p, 2 * p->n - birth);
+        }
+        *s = span(bytes_of(s), birth, death);
+    }
+}
+
 static bool goes_first(const edgelora_span_t *a, const edgelora_span_t *b, bool by_birth) {
-    return by_birth && a->birth != b->birth ? a->birth < b->birth : a->size > b->size;
+    return by_birth && a->birth != b->birth ? a->birth < b->birth : a->words > b->words;
 }
 
 enum { NO_SPAN = 0xFFFF }; // end of a list of spans, linked by `next`
@@ -404,32 +499,36 @@ static uint16_t sort(edgelora_span_t *spans, uint16_t first, bool by_birth) {
     return first;
 }
 
-// Places the spans of a pass from `base` on, the largest or the earliest first, each at the lowest
-// offset that is free during its lifetime; returns the end. Placed spans form a list by offset, so
-// that one scan finds the place of the next.
-static uint32_t place(edgelora_span_t *spans, uint32_t n, uint32_t base, bool by_birth) {
-    EDGELORA_ASSERT(n * EDGELORA_PLANNED < NO_SPAN);
+// Places the buffers of a pass, the largest or the earliest first, each at the lowest offset that
+// is free during its lifetime; returns the end. Placed spans form a list by offset, so that one
+// scan finds the place of the next. The scratch is the first of it.
+static uint32_t place(const plan_t *p, bool by_birth) {
+    edgelora_span_t *spans = p->spans;
+    EDGELORA_ASSERT(p->n * EDGELORA_PLANNED < NO_SPAN);
+    uint32_t end = p->forward_end;
     uint16_t waiting = NO_SPAN, placed = NO_SPAN;
-    for (uint32_t i = n * EDGELORA_PLANNED; i-- > 0;) {
-        spans[i].offset = 0;
-        if (spans[i].size) {
-            spans[i].next = waiting;
-            waiting = (uint16_t)i;
+    for (uint32_t i = p->n * EDGELORA_PLANNED; i-- > 0;) {
+        bool is_scratch = i % EDGELORA_PLANNED >= EDGELORA_SCRATCH_AGAIN;
+        spans[i].offset = is_scratch ? p->scratch : 0;
+        if (spans[i].words) {
+            uint16_t *list = is_scratch ? &placed : &waiting;
+            spans[i].next = *list;
+            *list = (uint16_t)i;
+            end = max_u32(end, spans[i].offset + bytes_of(&spans[i]));
         }
     }
-    uint32_t end = base;
     waiting = sort(spans, waiting, by_birth);
     while (waiting != NO_SPAN) {
         uint16_t next = waiting, *at = &placed;
         edgelora_span_t *span = &spans[next];
         waiting = span->next;
-        span->offset = base;
-        for (uint16_t i = placed; i != NO_SPAN && spans[i].offset < span->offset + span->size;
+        span->offset = span->birth <= p->n ? p->forward_end : p->scratch;
+        for (uint16_t i = placed; i != NO_SPAN && spans[i].offset < span->offset + bytes_of(span);
             i = spans[i].next) {
             const edgelora_span_t *other = &spans[i];
             if (other->birth <= span->death && span->birth <= other->death &&
-                other->offset + other->size > span->offset) {
-                span->offset = other->offset + other->size;
+                other->offset + bytes_of(other) > span->offset) {
+                span->offset = other->offset + bytes_of(other);
             }
         }
         while (*at != NO_SPAN && spans[*at].offset < span->offset) {
@@ -437,7 +536,7 @@ static uint32_t place(edgelora_span_t *spans, uint32_t n, uint32_t base, bool by
         }
         span->next = *at;
         *at = next;
-        end = span->offset + span->size > end ? span->offset + span->size : end;
+        end = max_u32(end, span->offset + bytes_of(span));
     }
     return end;
 }
@@ -467,8 +566,7 @@ static int32_t plan(plan_t *p) {
         p->scratch_size = 4 * (tensor_size(p->model, p->n) + EDGELORA_MAX_ADDED);
     }
     for (uint32_t i = 0; i < p->n; ++i) {
-        edgelora_shape_t g = edgelora_shape(p->model, i);
-        g.may_read_ahead = reads_weights_once(p->config->mode, p->config->frames);
+        edgelora_shape_t g = shape_of(p, i);
         p->lowest = ranks[i] && i < p->lowest ? i : p->lowest;
         bool runs_back = trains && i < p->trained && ranks[i];
         for (uint32_t k = 0; trains && i < p->trained && k < op_inputs(g.op); ++k) {
@@ -483,8 +581,8 @@ static int32_t plan(plan_t *p) {
             edgelora_shape_rows(&g, 0, 1);
         }
         uint32_t size = attends ? edgelora_op_next_scratch(&g)
-                                : op_scratch(p, &g, ranks[i], runs_back);
-        p->scratch_size = size > p->scratch_size ? size : p->scratch_size;
+                                : op_scratch(p, &g, ranks[i], false).part;
+        p->scratch_size = max_u32(size, p->scratch_size);
         for (uint32_t k = 0; k < EDGELORA_PLANNED; ++k) {
             *span_of(p, i, k) = span(0, 0, 0);
         }
@@ -507,14 +605,17 @@ static int32_t plan(plan_t *p) {
             history_spans(p, i);
         }
     }
+    schedule(p);
+    for (uint32_t i = 0; i < p->n; ++i) {
+        times_to_steps(p, i);
+    }
     bool two_cores = p->config->cores == 2;
-    p->scratch = p->ops_end + (two_cores ? (uint32_t)sizeof(edgelora_ref_t) : 0);
+    p->scratch = p->ops_end + (two_cores ? second_bytes(p->n) : 0);
     p->scratch_size = align4(p->scratch_size);
-    uint32_t second = two_cores ? p->scratch_size + EDGELORA_SECOND_STACK : 0;
-    uint32_t base = p->scratch + p->scratch_size + second;
-    uint32_t by_birth = place(p->spans, p->n, base, true), end = place(p->spans, p->n, base, false);
+    p->forward_end = p->scratch + p->scratch_size * (two_cores ? 2 : 1);
+    uint32_t by_birth = place(p, true), end = place(p, false), last = back_step(p, 0);
     if (by_birth < end) {
-        end = place(p->spans, p->n, base, true);
+        end = place(p, true);
     }
     for (uint32_t i = 0; i < p->n; ++i) {
         if (ranks[i]) {
@@ -523,19 +624,19 @@ static int32_t plan(plan_t *p) {
             uint16_t frames = *frames_of(p, i);
             *a = span(matrix_size(ranks[i] * g.inputs, p->config->mode == EDGELORA_TRAINABLE_A,
                           p->config->momentum),
-                0, 2 * p->n);
+                0, last);
             *b = span(
                 trains ? matrix_size((uint32_t)ranks[i] * g.out_c, true, p->config->momentum) : 0,
-                0, 2 * p->n);
+                0, last);
             a->next = frames;
             a->offset = end;
-            b->offset = end + a->size;
-            end += a->size + b->size;
+            b->offset = end + bytes_of(a);
+            end = b->offset + bytes_of(b);
         }
     }
     // edgelora_init plans within the arena
-    uint32_t planner = p->ops_end + p->n * EDGELORA_PLANNED * (uint32_t)sizeof(edgelora_span_t);
-    return (int32_t)(((end > planner ? end : planner) + 7) & ~7u);
+    uint32_t planner = p->scratch + p->n * EDGELORA_PLANNED * (uint32_t)sizeof(edgelora_span_t);
+    return (int32_t)((max_u32(end, planner) + 7) & ~7u);
 }
 
 int32_t edgelora_arena_size(
@@ -549,7 +650,9 @@ static edgelora_matrix_t matrix(const edgelora_span_t *s, uint32_t count, bool t
     return (edgelora_matrix_t){.count = count, .at = s->offset, .trains = trains};
 }
 
-static uint8_t op_flags(const edgelora_session_t *s, const edgelora_shape_t *g, uint32_t rank) {
+// room: bytes of scratch that its backward step has
+static uint8_t op_flags(
+    const edgelora_session_t *s, const edgelora_shape_t *g, uint32_t rank, uint32_t room) {
     bool bounded = g->traits & EDGELORA_HAS_WEIGHTS;
     for (uint32_t o = 0; bounded && o < g->out_c; ++o) {
         bounded = g->shift[o] <= 0 && g->bias[o] <= 1 << 28 && g->bias[o] >= -(1 << 28);
@@ -558,7 +661,7 @@ static uint8_t op_flags(const edgelora_session_t *s, const edgelora_shape_t *g, 
     bool forward = edgelora_op_is_packed(g, rank, false, s->scratch_size, s->plain);
     edgelora_shape_t back = *g;
     edgelora_shape_backward(&back, session_model(s));
-    bool backward = edgelora_op_is_packed(&back, rank, true, s->scratch_size, s->plain);
+    bool backward = edgelora_op_is_packed(&back, rank, true, room, s->plain);
     bool lasts = g->traits & EDGELORA_KEEPS;
     return (uint8_t)((bounded ? EDGELORA_OP_BOUNDED : 0) | (lasts ? EDGELORA_OP_LASTS : 0) |
         (forward ? EDGELORA_OP_PACKED_FORWARD : 0) | (backward ? EDGELORA_OP_PACKED_BACKWARD : 0));
@@ -582,8 +685,7 @@ edgelora_status_t edgelora_use_second(edgelora_session_t *s, const edgelora_seco
 
 void *edgelora_second_stack(const edgelora_session_t *s) {
     const edgelora_ref_t *place = session_second((edgelora_session_t *)(uintptr_t)s);
-    uintptr_t end = (uintptr_t)s + s->scratch + 2 * s->scratch_size + EDGELORA_SECOND_STACK;
-    return place && place->p ? (void *)(end & ~(uintptr_t)7) : 0;
+    return place && place->p ? (uint8_t *)(uintptr_t)s + s->scratch : 0;
 }
 
 edgelora_status_t edgelora_init(
@@ -639,20 +741,23 @@ edgelora_status_t edgelora_init(
         .stamp = config->fixed ? 0 : edgelora_model_stamp(model, model_size),
     };
     edgelora_op_state_t *ops = session_ops(s);
+    edgelora_rooms_t *rooms = session_rooms(s);
     uint32_t lora_at = (uint32_t)(sizeof(*s) + n * sizeof(*ops));
     for (uint32_t i = 0; i < n; ++i, spans += EDGELORA_PLANNED) {
-        edgelora_shape_t g = edgelora_shape(model, i);
-        g.may_read_ahead = reads_weights_once(config->mode, config->frames);
-        bool recomputed = spans[EDGELORA_RECOMPUTED].size && !(g.traits & EDGELORA_KEEPS);
+        edgelora_shape_t g = shape_of(&p, i);
+        uint32_t back = bytes_of(&spans[EDGELORA_SCRATCH_BACK]);
         ops[i] = (edgelora_op_state_t){
-            .requires_grad = spans[EDGELORA_ERROR].size != 0,
-            .recomputed_for = (recomputed ? 2 * n - spans[EDGELORA_RECOMPUTED].birth
-                                          : EDGELORA_MAX_OPS) &
-                511,
-            .flags = op_flags(s, &g, config->ranks[i]) & 63u,
+            .requires_grad = spans[EDGELORA_ERROR].words != 0,
+            .recomputed_for = next_back(&p, &spans[EDGELORA_SCRATCH_AGAIN]) & 511,
+            .flags = op_flags(s, &g, config->ranks[i], back) & 63u,
             .frames = spans[EDGELORA_A].next & (uint32_t)EDGELORA_MAX_FRAMES};
         for (uint32_t k = 0; k < EDGELORA_SPANS; ++k) {
             ops[i].at[k] = spans[k].offset;
+        }
+        if (rooms) {
+            uint32_t part = back ? back_scratch(&p, &g, config->ranks[i]).part : 0;
+            rooms[i].again = (uint16_t)(spans[EDGELORA_SCRATCH_AGAIN].words / 2);
+            rooms[i].back = (uint16_t)(part / 4);
         }
         if (g.is_matrix) {
             uint32_t rank = config->ranks[i];

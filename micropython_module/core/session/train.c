@@ -47,6 +47,7 @@ typedef struct {
     edgelora_branch_t branch;
     edgelora_shape_t g;
     edgelora_error_t error;
+    edgelora_split_t split;
     const int8_t *t; // s8 [positions, rank], of the forward pass
     int8_t *t_error; // s8 [positions, rank]: room for t's errors
     int8_t *spare;   // room for a new error where there is an earlier one
@@ -64,7 +65,6 @@ EDGELORA_RAM static void add_rows(step_t *step, uint32_t tensor, int8_t *e, cons
     edgelora_op_state_t *below = &session_ops(s)[tensor - 1];
     uint32_t group = group_rows(session_model(s), (uint32_t)t->height * t->width);
     int16_t *x = error_exponents(s, tensor) + step->from / group;
-    edgelora_split_t split = session_split(s);
     for (uint32_t count; rows; rows -= count, ++x) {
         count = rows < group ? rows : group;
         uint32_t size = count * t->channels;
@@ -78,7 +78,7 @@ EDGELORA_RAM static void add_rows(step_t *step, uint32_t tensor, int8_t *e, cons
             below->arrived = true;
         } else {
             *x = (int16_t)edgelora_split_error_add(
-                &split, e, size, *x, dx, exponent, step->g.rounds, step->error.simd);
+                &step->split, e, size, *x, dx, exponent, step->g.rounds, step->error.simd);
         }
         e += size;
         dx += size;
@@ -100,8 +100,7 @@ EDGELORA_RAM static void propagate_error(step_t *step, uint32_t k) {
            *dx = step->first[k] ? e : step->spare;
     int32_t exponent = 0;
     if (step->error.e || step->error.carry) {
-        edgelora_split_t split = session_split(s);
-        exponent = edgelora_split_backward(&split, g, &step->branch, &step->error, k, dx);
+        exponent = edgelora_split_backward(&step->split, g, &step->branch, &step->error, k, dx);
     } else if (step->first[k]) {
         for (uint32_t i = 0; i < rows * t->channels; ++i) {
             e[i] = 0;
@@ -123,8 +122,7 @@ static void attend_backward(step_t *step) {
         dx[k] = is_wanted ? op_buffer(s, &session_ops(s)[tensor - 1], EDGELORA_ERROR) : 0;
         exponents[k] = is_wanted ? error_exponents(s, tensor) : 0;
     }
-    edgelora_split_t split = session_split(s);
-    edgelora_split_attend_backward(&split, &step->g, &step->error, dx, exponents);
+    edgelora_split_attend_backward(&step->split, &step->g, &step->error, dx, exponents);
     for (uint32_t k = 0; k < 3; ++k) {
         uint32_t tensor = op_input(step->g.op, k),
                  channels = model_tensor(session_model(s), tensor)->channels,
@@ -145,14 +143,14 @@ EDGELORA_RAM static void step_back(step_t *step) {
     const edgelora_shape_t *g = &step->g;
     edgelora_error_t *error = &step->error;
     const edgelora_branch_t *branch = &step->branch;
-    edgelora_split_t split = session_split(s);
+    const edgelora_split_t *split = &step->split;
     uint32_t inputs = op_inputs(g->op);
     bool is_nothing = !error->e && !error->carry;
     if (branch->rank && !is_nothing) {
         edgelora_matrix_t *b = &step->lora->matrix_b;
         int32_t *gradient = arena_at(s, matrix_gradient(b));
         int32_t shift = edgelora_gradient_open(b, gradient, error->exponent);
-        edgelora_split_b_gradient(&split, g, branch->rank, error, step->t, gradient, shift);
+        edgelora_split_b_gradient(split, g, branch->rank, error, step->t, gradient, shift);
     }
     if ((g->traits & EDGELORA_ADDS) && inputs > 1) { // the stream's error, before it is scaled
         propagate_error(step, 1);
@@ -163,17 +161,17 @@ EDGELORA_RAM static void step_back(step_t *step) {
     }
     if ((g->traits & EDGELORA_SCALES) && !is_nothing) {
         error->exponent = edgelora_split_requantize_backward(
-            &split, g, (int8_t *)(uintptr_t)error->e, error->exponent, error->simd);
+            split, g, (int8_t *)(uintptr_t)error->e, error->exponent, error->simd);
     }
     if (branch->rank && !is_nothing) {
         error->t_error = step->t_error;
-        error->t_exponent = edgelora_split_branch_backward(&split, g, branch, error, step->t_error);
+        error->t_exponent = edgelora_split_branch_backward(split, g, branch, error, step->t_error);
     }
     if (step->trains_a && !is_nothing) {
         edgelora_matrix_t *a = &step->lora->matrix_a;
         int32_t *gradient = arena_at(s, matrix_gradient(a));
         int32_t shift = edgelora_gradient_open(a, gradient, error->t_exponent);
-        edgelora_split_a_gradient(&split, g, branch->rank, error, gradient, shift);
+        edgelora_split_a_gradient(split, g, branch->rank, error, gradient, shift);
     }
     if (g->traits & EDGELORA_THREE_INPUTS) {
         attend_backward(step);
@@ -249,12 +247,13 @@ EDGELORA_RAM static uint32_t op_backward(
         .packed = op_state_has(l, EDGELORA_OP_PACKED_BACKWARD),
         .simd = edgelora_simd_kernels(s->simd),
         .work = simd_work(s)};
+    const edgelora_rooms_t *rooms = session_rooms(s);
+    step.split = session_split(s, rooms ? 4u * rooms[i].back : 0);
     uint32_t rows = backward_rows(session_model(s), g),
              groups = group_count(session_model(s), g->positions);
     if (!carry && l->at[EDGELORA_MASK]) {
-        edgelora_split_t split = session_split(s);
         edgelora_split_mask_backward(
-            &split, g, e, kept_mask(s, l, g, source->age), step.error.simd);
+            &step.split, g, e, kept_mask(s, l, g, source->age), step.error.simd);
     }
     step.t = rank ? kept_t(s, l, g, rank, source->age) : 0;
     step.trains_a = rank && s->mode == EDGELORA_TRAINABLE_A;

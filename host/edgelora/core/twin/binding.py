@@ -34,8 +34,8 @@ class TwinError(EdgeloraError, ValueError):
 class _Span(C.Structure):
     _fields_ = [
         ("offset", C.c_uint32),
-        ("size", C.c_uint32, 22),
-        ("birth", C.c_uint32, 10),
+        ("words", C.c_uint32, 21),
+        ("birth", C.c_uint32, 11),
         ("death", C.c_uint16),
         ("next", C.c_uint16),
     ]

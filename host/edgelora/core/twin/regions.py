@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from .binding import MODES, _aligned, _Config, _config, _Span, check, check_model, library
 
-SPANS = ("output", "recomputed output", "t", "mask", "error", "work", "A", "B")
+SCRATCH = "scratch"
+SPANS = ("output", "recomputed output", "t", "mask", "error", "work", "A", "B", SCRATCH, SCRATCH)
 # names of these regions in a history op
 HISTORY = {
     "output": "history",
@@ -35,7 +36,8 @@ class Region:
 class Layout:
     """The core planner's result: the arena's size in bytes, and its regions.
 
-    frames: of each op, in how many of a sample's last frames it affects the loss.
+    steps: of a pass, one for each op that runs forward, the loss, and each that is recomputed or runs backward. frames:
+    of each op, in how many of a sample's last frames it affects the loss.
     """
 
     arena_bytes: int
@@ -55,18 +57,21 @@ class Layout:
         return self.through_time and any(region.death == self.steps - 1 for region in lasting)
 
 
-def _regions(spans: C.Array[_Span], config: _Config, ops: int) -> Iterator[Region]:
-    end = 2 * ops + 1
+def _regions(spans: C.Array[_Span], config: _Config, ops: int, steps: int) -> Iterator[Region]:
     named = [(i, name, spans[i * len(SPANS) + k]) for i in range(ops) for k, name in enumerate(SPANS)]
-    yield Region(-1, "session", 0, min(span.offset for _, _, span in named if span.size), 0, end)
+    scratch = spans[len(SPANS) - 1].offset
+    of_passes = [span for _, name, span in named if span.words and name not in {*LASTING, SCRATCH}]
+    yield Region(-1, "session", 0, scratch, 0, steps)
+    lowest = min((span.offset for span in of_passes if span.birth <= ops), default=scratch)
+    yield Region(-1, SCRATCH, scratch, lowest - scratch, 0, ops)
     for i, name, span in named:
-        lasts = spans[i * len(SPANS)].birth == 0 and spans[i * len(SPANS)].death == end - 1  # a history's output
+        lasts = spans[i * len(SPANS)].birth == 0 and spans[i * len(SPANS)].death == steps - 1  # a history's output
         if lasts and name in HISTORY:
             name = HISTORY[name]
         if name in LASTING:
-            yield from _matrix_regions(i, name, span, config, end)
-        elif span.size:
-            yield Region(i, name, span.offset, span.size, span.birth, span.death)
+            yield from _matrix_regions(i, name, span, config, steps)
+        elif span.words:
+            yield Region(i, name, span.offset, 4 * span.words, span.birth, span.death)
 
 
 def _matrix_regions(op: int, name: str, span: _Span, config: _Config, end: int) -> Iterator[Region]:
@@ -75,10 +80,10 @@ def _matrix_regions(op: int, name: str, span: _Span, config: _Config, end: int) 
     widths = {"weight": 1}
     if trains:
         widths |= {"master": 2, "gradient": 4} | ({"momentum": 2} if config.momentum else {})
-    count, offset = span.size // sum(widths.values()), span.offset
-    while sum((count * width + 3) // 4 * 4 for width in widths.values()) > span.size:  # padding is not elements
+    count, offset = 4 * span.words // sum(widths.values()), span.offset
+    while sum((count * width + 3) // 4 * 4 for width in widths.values()) > 4 * span.words:  # padding is not elements
         count -= 1
-    for part, width in widths.items() if span.size else ():
+    for part, width in widths.items() if span.words else ():
         size = (count * width + 3) // 4 * 4
         yield Region(op, f"{name} {part}", offset, size, 0, end)
         offset += size
@@ -103,4 +108,5 @@ def layout(
     spans = (_Span * (len(ranks) * len(SPANS)))()
     size = check(library().edgelora_arena_size(buffer, C.byref(config), spans))
     frames_of = tuple(spans[i * len(SPANS) + SPANS.index("A")].next for i in range(len(ranks)))
-    return Layout(size, 2 * len(ranks) + 1, tuple(_regions(spans, config, len(ranks))), frames_of)
+    steps = spans[len(SPANS) - 1].birth + 1  # the first op runs backward last
+    return Layout(size, steps, tuple(_regions(spans, config, len(ranks), steps)), frames_of)

@@ -24,26 +24,20 @@ NAT = 4096  # a loss of 1
 
 
 class Scratch:
-    """The scratch memory of a model's ops, by the core's own rules; it decides which kernels run."""
+    """The scratch memory of the fast kernels of a model's ops, by the core's own rules."""
 
     def __init__(self, model: bytes) -> None:
         check_model(model)
         self._model, self._lib = _aligned(model), library()
         self._shape = (C.c_uint64 * (SHAPE_BYTES // 8))()
 
-    def of(self, op: int, rank: int, backward: bool) -> tuple[int, int]:
-        """Bytes that an op's fast kernels need (0: its shape has none), and bytes that a session has for the op."""
+    def of(self, op: int, rank: int, backward: bool) -> int:
+        """Bytes that an op's fast kernels need; 0: its shape has none."""
         self._lib.edgelora_shape_into(self._shape, self._model, C.c_uint32(op))
-        fast, room = self._sizes(rank, False)
         if backward:
             self._lib.edgelora_shape_backward(self._shape, self._model)
-            fast, back = self._sizes(rank, True)
-            room = max(room, back)
-        return fast, room
-
-    def _sizes(self, rank: int, backward: bool) -> tuple[int, int]:
-        wanted = (self._shape, C.c_uint32(rank), C.c_bool(backward))
-        return self._lib.edgelora_packed_scratch(*wanted), self._lib.edgelora_op_scratch(*wanted, C.c_bool(False))
+        size: int = self._lib.edgelora_packed_scratch(self._shape, C.c_uint32(rank), C.c_bool(backward))
+        return size
 
 
 class _Record(C.Structure):

@@ -138,11 +138,10 @@ def passes_of(elm: bytes, settings: Settings, frames: int = 1) -> Passes:
         raise InputError(f"a model of {len(ops)} ops needs one rank and one recompute flag per op")
     whole_a = mode == "trainable_a"
     needs = network.needs(ranks) if mode != "infer" else [False for _ in ops]
-    room = network.room(ranks, needs)
     plan = layout(elm, *settings, frames=frames) if recompute or frames > 1 else None
     again = {region.op for region in plan.regions if region.name == "recomputed output"} if plan else set()
     steps = _steps(network, needs, [whole_a and rank > 0 for rank in ranks], again)
-    once = [network.forward(i, ranks[i], whole_a, network.is_fast(i, ranks[i], False, room)) for i in ops]
+    once = [network.forward(i, ranks[i], whole_a, network.is_fast(i, ranks[i], False)) for i in ops]
     times = [frames if i < network.remembering else 1 for i in ops]
     trained = ops if mode == "infer" else range(network.trained)
     ahead, back = network.passes(plan if frames > 1 else None, frames)
@@ -151,7 +150,7 @@ def passes_of(elm: bytes, settings: Settings, frames: int = 1) -> Passes:
         infer=tuple(once[i] * times[i] for i in ops),
         forward=tuple(once[i] * times_ahead[i] if i in trained else () for i in ops),
         backward=tuple(
-            network.backward(i, ranks[i], steps[i], network.is_fast(i, ranks[i], True, room)) * back[i]
+            network.backward(i, ranks[i], steps[i], network.is_fast(i, ranks[i], True)) * back[i]
             if needs[i]
             else ()
             for i in ops
@@ -195,7 +194,6 @@ class _Network:
         places = model.loss_tensor.positions if model.learns_sequences else 1
         self.loss: Terms = reset + tuple(terms.loss(model.loss, model.loss_tensor.size, places))
         self.call: Terms = reset + tuple(terms.call(model.classes if model.learns_sequences else model.output.size))
-        self._loss_row = 4 * model.loss_tensor.shape[2] if model.loss == "cross_entropy" else 0
         self._scratch = functools.cache(Scratch(elm).of)
         self.forward = functools.cache(self._forward)
         self.backward = functools.cache(self._backward)
@@ -226,19 +224,14 @@ class _Network:
             needs.append(i < self.trained and (ranks[i] > 0 or any(t and needs[t - 1] for t in inputs)))
         return needs
 
-    def room(self, ranks: bytes, needs: list[bool]) -> int:
-        """Bytes of the session's scratch memory."""
-        sizes = [self._scratch(i, ranks[i], backward)[1] for i, backward in enumerate(needs)]
-        return max(*sizes, self._loss_row if any(needs) else 0)
-
-    def is_fast(self, op: int, rank: int, backward: bool, room: int) -> bool:
-        return 0 < self._scratch(op, rank, backward)[0] <= room
+    def is_fast(self, op: int, rank: int, backward: bool) -> bool:
+        return self._scratch(op, rank, backward) > 0
 
     def _forward(self, op: int, rank: int, whole_a: bool, fast: bool) -> Terms:
         return tuple(terms.forward(self.layers[op], rank, whole_a, fast))
 
     def _backward(self, op: int, rank: int, step: Step, fast: bool) -> Terms:
-        room = max(self._scratch(op, rank, backward)[0] for backward in (False, True)) if fast else 0
+        room = max(self._scratch(op, rank, backward) for backward in (False, True)) if fast else 0
         return tuple(terms.backward(self.layers[op], rank, step, room))
 
     def update(self, ranks: bytes, trains_a: bool, momentum: int) -> Terms:

@@ -172,7 +172,8 @@ class _Kind:
 
 
 _KINDS = (
-    _Kind("session", "session", "layer tables, constants, counters", ("session",)),
+    _Kind("session", "session", "layer tables, counters, a second core's stack", ("session",)),
+    _Kind("scratch", "scratch", "what the kernels of one layer need while it runs", ("scratch",)),
     _Kind(
         "activation",
         "activations",
@@ -244,7 +245,7 @@ def _live(report: Report, kind: _Kind) -> list[int]:
 
 def _memory_map(report: Report, label: str) -> Markup:
     width, height, left, right, top, bottom = _MAP
-    steps, ops = report.memory_steps, report.memory_steps // 2
+    steps, ops = report.memory_steps, 1 + max(region.op for region in report.memory)
     arena = max([1, report.arena_bytes, *(region.offset + region.size for region in report.memory)])
     column = (width - left - right) / steps
 
@@ -264,11 +265,19 @@ def _memory_map(report: Report, label: str) -> Markup:
         if start:
             parts.append(page.line(left + column * start, top - 6, left + column * start, height - bottom + 6, "phase"))
     every = math.ceil(22 / column)
-    for op in range(0, ops, every):
-        for step in (op, steps - 1 - op):
-            parts.append(page.text(left + column * (step + 0.5), height - bottom + 18, str(op), "tick"))
+    active = _active_layers(report, ops)
+    for step in (*range(0, ops, every), *range(steps - 1, ops, -every)):
+        if step in active:
+            parts.append(page.text(left + column * (step + 0.5), height - bottom + 18, str(active[step]), "tick"))
     parts.append(page.text((left + width - right) / 2, height - 6, "active layer", "axis-name"))
     return page.svg(width, height, label, parts)
+
+
+def _active_layers(report: Report, ops: int) -> dict[int, int]:
+    """The layer that runs, by step: those that run backward, whose errors end there, and those recomputed for them."""
+    again = {region.birth: region.op for region in report.memory if region.name == "recomputed output"}
+    back = {region.death: region.op for region in report.memory if region.name == "error"}
+    return {op: op for op in range(ops)} | again | back
 
 
 def _block(report: Report, region: Region, box: tuple[float, float, float], height: float) -> list[Markup]:

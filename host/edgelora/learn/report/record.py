@@ -135,7 +135,7 @@ class Report:
     confusion_adapted: list[list[Count]] = field(default_factory=list)
     layers: list[LayerRow] = field(default_factory=list)
     memory: list[Region] = field(default_factory=list)
-    memory_steps: Few = 0  # of one pass: each op forward, the loss, each op backward
+    memory_steps: Few = 0  # of one pass: ops forward, the loss, ops recomputed and backward
     swap_flash_us: Amount | None = None
     free_heap_bytes: Count | None = None  # left on the board beside the module, its agent, the model and the arena
     predicted_infer_us: Amount | None = None  # by `planning.predict`; None: the board's kernels were not measured

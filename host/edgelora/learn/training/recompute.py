@@ -163,5 +163,5 @@ def activation(layout: Layout, op: int) -> str:
         return "held"
     if "recomputed output" in mine:
         return "recomputed"
-    kept = "output" in mine and mine["output"].death > layout.steps // 2  # the forward pass ends there, with the loss
+    kept = "output" in mine and mine["output"].death > len(layout.frames)  # the forward pass ends there, with the loss
     return "kept" if kept else "used at once"
