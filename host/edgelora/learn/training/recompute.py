@@ -19,6 +19,7 @@ from edgelora.core.twin.regions import Layout
 from .recipe import Settings
 
 EXACT = 12  # up to this many outputs, every set is tried; with more, a set grows step by step
+DEAR = 8  # sets without outputs that take more than this part of a forward pass's products are searched first
 CHAIN = 5  # outputs below one that a step may add with it
 
 
@@ -80,9 +81,19 @@ def _options(elm: bytes, settings: Settings, frames: int, cores: int) -> Iterato
     able = _recomputable(model, keep)
     costs = {i: again_macs(model, ranks, i) for i in able}
     arena = functools.cache(lambda chosen: layout(chosen).arena_bytes)
-    searched = chain(_growing(model, able, arena), _descending(model, able, arena))
-    for chosen in _by_cost(costs) if len(able) <= EXACT else searched:
+    for chosen in _by_cost(costs) if len(able) <= EXACT else _searched(model, able, costs, arena):
         yield bytes(i in chosen for i in range(count)), arena(chosen)
+
+
+def _searched(
+    model: QuantModel, able: list[int], costs: dict[int, int], arena: Callable[[tuple[int, ...]], int]
+) -> Iterator[tuple[int, ...]]:
+    """Sets without dear outputs, and those made of them, before sets of all."""
+    dear = {i for i in able if costs[i] > sum(op_macs(model, op) for op in range(len(model.ops))) / DEAR}
+    cheap = [i for i in able if not dear & {i, *_producers(model, i)}]
+    for pool in (cheap, able) if cheap and dear else (able,):
+        yield from _growing(model, pool, arena)
+        yield from _descending(model, pool, arena)
 
 
 def again_macs(model: QuantModel, ranks: bytes, index: int) -> int:
@@ -113,7 +124,8 @@ def _growing(model: QuantModel, able: list[int], arena: Callable[[tuple[int, ...
     """Sets that grow by one output, or by one and its inputs, which otherwise might be kept for it."""
     chosen: tuple[int, ...] = ()
     while len(chosen) < len(able):
-        steps = [step for i in able if i not in chosen for step in _chains(model, i, chosen)]
+        chains = [step for i in able if i not in chosen for step in _chains(model, i, chosen)]
+        steps = [step for step in chains if set(step) <= set(able)]
         chosen = min(((*chosen, *step) for step in steps), key=lambda grown: (arena(grown), len(grown)))
         yield chosen
 
