@@ -43,7 +43,7 @@ FAST_HZ = 200_000_000  # of a Pico whose clock is raised
 MICRO_BATCH = 8
 ONE_CORE = "_one_core"
 PICO_ROOM = 152 * 1024  # of an arena in a Pico's heap, with room for the program
-MOST_ROOM = 159 * 1024  # of an arena in a heap that holds nothing else
+MOST_ROOM = 164 * 1024  # of an arena in a heap that holds nothing else
 CONTEXT = 256  # positions of stories260K, the most that attention has
 STORIES = zoo.Transformer(channels=64, layers=5, heads=(8, 4), hidden=172)
 
@@ -64,7 +64,7 @@ def mean(run, xs, size):
 
 model = Model("/rom/base.elm", RANKS, MODE, RUNS, MOMENTUM, recompute=AGAIN, cores=CORES)
 model.load("/rom/adapter.ela")
-x, size, labels = read("/rom/x"), model.input_size, LABELS
+x, size, labels = read(SAMPLES), model.input_size, LABELS
 if model.target_size:
     y = read("/rom/y")
     labels = [y[i * model.target_size : (i + 1) * model.target_size] for i in range(COUNT)]
@@ -102,7 +102,7 @@ print(json.dumps(found))
 @dataclass(frozen=True)
 class Case:
     """A base with adapters, and how they train. room: bytes of the arena, at most; cached: also from features; cores:
-    of the Pico.
+    of the Pico; momentum: without, there is none.
     """
 
     model: QuantModel
@@ -111,6 +111,7 @@ class Case:
     room: int
     cached: bool = False
     cores: int = 1
+    momentum: bool = True
 
     @property
     def elm(self) -> bytes:
@@ -118,7 +119,7 @@ class Case:
 
     @property
     def settings(self) -> Settings:
-        settings = Settings(self.ranks, self.mode, MICRO_BATCH, MOMENTA[self.mode], None, 0)
+        settings = Settings(self.ranks, self.mode, MICRO_BATCH, MOMENTA[self.mode] * self.momentum, None, 0)
         return settings._replace(recompute=choose_recompute(self.elm, settings, self.room, cores=self.cores))
 
 
@@ -154,8 +155,8 @@ class Strokes:
 
 @dataclass(frozen=True)
 class PicoBench:
-    """By name. beyond: arenas and predictions of the compact transformer with adapters in both blocks, by mode, which
-    no Pico's heap holds.
+    """By name. beyond: arenas and predictions of the compact transformer with adapters in both blocks, by mode, on one
+    core and with little recomputed, which no Pico's heap holds.
     """
 
     steps: dict[str, Step]
@@ -196,8 +197,8 @@ class PicoBench:
                 "images_per_s": per_second(cct.step_ms),
                 "arena": cct.arena,
                 "trainables": cct.trainables,
-                "adapters": "the last block's, as more do not fit a Pico's heap",
-                "both_blocks_predicted": self.beyond,
+                "cores": 2,
+                "both_blocks_predicted_on_one_core": self.beyond,
             }
         return told
 
@@ -254,9 +255,14 @@ def _stories() -> Strokes:
     return typed(model, bytes(len(model.ops)))
 
 
-def compact_case(mode: str, room: int, last: int = 0) -> Case:
+def compact_case(mode: str, room: int, last: int = 0, cores: int = 1, momentum: bool = True) -> Case:
     model = image(32, zoo.COMPACT)
-    return Case(model, of_attention(model, 4, last), mode, room, cached=True)
+    return Case(model, of_attention(model, 4, last), mode, room, True, cores, momentum)
+
+
+def both_blocks() -> Case:
+    """Adapters in both blocks of the compact transformer, on both cores of a Pico, as much as its heap holds."""
+    return compact_case("frozen_a", MOST_ROOM, cores=2, momentum=False)
 
 
 def beyond(case: Case) -> dict[str, float]:
@@ -287,7 +293,8 @@ _JOBS: dict[str, list[_Job]] = {
     ],
     "stories": [("stories", _stories, "strokes")],
     "cct": [
-        ("cct", lambda: measured(compact_case("frozen_a", MOST_ROOM, last=1)), "steps"),
+        ("cct", lambda: measured(both_blocks()), "steps"),
+        ("cct_last_block", lambda: measured(compact_case("frozen_a", MOST_ROOM, last=1)), "steps"),
         ("frozen_a", lambda: beyond(compact_case("frozen_a", 256 * 1024)), "beyond"),
         ("trainable_a", lambda: beyond(compact_case("trainable_a", 256 * 1024)), "beyond"),
     ],
@@ -310,16 +317,20 @@ def predicted(case: Case) -> tuple[float, float, float]:
 
 
 def samples_of(case: Case) -> tuple[NDArray[np.int8], NDArray[Any]]:
-    """Samples and their labels or targets: only one beside a large base, which leaves little room in ROMFS."""
+    """Samples and their labels or targets; a base that leaves no room in ROMFS has its own first bytes for a sample."""
     x, y = samples(case.model)
-    return (x[:1], y[:1]) if case.cached else (x, y)
+    if not case.cached:
+        return x, y
+    return np.frombuffer(case.elm, np.int8, x.shape[1])[None], y[:1]
 
 
 def files_of(case: Case) -> dict[str, bytes]:
     """What the board reads from ROMFS."""
     elm, (x, y) = case.elm, samples_of(case)
     adapter = random_adapter(elm, case.ranks, case.mode, np.random.default_rng(0))
-    files = {"base.elm": elm, "x": x.tobytes(), "adapter.ela": adapter}
+    files = {"base.elm": elm, "adapter.ela": adapter}
+    if not case.cached:
+        files["x"] = x.tobytes()
     if case.model.learns_sequences:
         files["y"] = y.tobytes()
     if case.cached:
@@ -333,7 +344,7 @@ def measured(case: Case) -> Step:
     x, y = samples_of(case)
     names = {"RUNS": MICRO_BATCH, "COUNT": len(x), "RANKS": settings.ranks, "MODE": settings.mode}
     names |= {"MOMENTUM": settings.momentum, "AGAIN": settings.recompute, "CACHED": case.cached}
-    names["CORES"] = case.cores
+    names |= {"CORES": case.cores, "SAMPLES": "/rom/base.elm" if case.cached else "/rom/x"}
     labels = None if case.model.learns_sequences else [int(label) for label in y]
     found = _run(files_of(case), names | {"LABELS": labels}, STEPS)
     of_one = predicted(case) if case.cores == 1 else (None, None, None)
@@ -376,6 +387,7 @@ def _run(files: dict[str, bytes], names: dict[str, Any], script: str) -> dict[st
             try:
                 repl = RawRepl(line, handle.port)
                 repl.enter()
+                repl.soft_reset()  # the first start formats the flash, which leaves the heap in pieces
                 printed = repl.run(head + script)
                 repl.leave()
             finally:

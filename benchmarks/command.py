@@ -451,7 +451,8 @@ def cmd_bench_attention(args: argparse.Namespace) -> None:
     twin. `lm` has bits a character, `encoder` shares of windows recognized; share_of_gain is what integers gain, of
     what float LoRA gains. `ops` has errors of operators and gradients. On a virtual Pico, bases of random weights:
     `pico` has steps of such networks and a keystroke, on both cores and on one, `stories` a model of the shape of
-    stories260K, `cct` a compact convolutional transformer of images, LoRA of rank 4 on its last block's attention.
+    stories260K, `cct` a compact convolutional transformer of images, LoRA of rank 4 on the attention of both blocks, on
+    both cores, and of the last block on one.
     """
     from .attention import bench_attention
 
@@ -477,8 +478,8 @@ def cmd_bench_attention(args: argparse.Namespace) -> None:
             console.table(("on a Pico", "arena", "symbol", "longest", "200 MHz", "longest"), strokes)
         for mode, both in result.pico.beyond.items():
             say(
-                f"cct with adapters in both blocks, {mode}, which no Pico's heap holds: {both['arena']} bytes; "
-                f"predicted {both['images_per_s_cached_predicted']} images a second from cached features"
+                f"cct with adapters in both blocks, {mode}, on one core with {both['arena']} bytes, which no Pico's "
+                f"heap holds: predicted {both['images_per_s_cached_predicted']} images a second from cached features"
             )
 
 

@@ -85,7 +85,7 @@ def test_adapters_of_attention_are_its_four_matrices() -> None:
 
 def test_the_files_of_a_compact_transformer_fit_a_picos_romfs() -> None:
     flash = load_board(attention_pico.BOARD).flash
-    files = attention_pico.files_of(attention_pico.compact_case("frozen_a", attention_pico.MOST_ROOM, last=1))
+    files = attention_pico.files_of(attention_pico.both_blocks())
     assert flash and len(make_romfs(files)) <= flash.romfs_bytes
 
 
