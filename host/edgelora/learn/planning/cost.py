@@ -150,9 +150,7 @@ def passes_of(elm: bytes, settings: Settings, frames: int = 1) -> Passes:
         infer=tuple(once[i] * times[i] for i in ops),
         forward=tuple(once[i] * times_ahead[i] if i in trained else () for i in ops),
         backward=tuple(
-            network.backward(i, ranks[i], steps[i], network.is_fast(i, ranks[i], True)) * back[i]
-            if needs[i]
-            else ()
+            network.backward(i, ranks[i], steps[i], network.is_fast(i, ranks[i], True)) * back[i] if needs[i] else ()
             for i in ops
         ),
         hands_down=tuple(step.wanted > 0 for step in steps),

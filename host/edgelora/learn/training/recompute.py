@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from itertools import chain, combinations
+from itertools import combinations
 
 from edgelora.base.errors import InputError
 from edgelora.core.formats.elm import unpack_model
