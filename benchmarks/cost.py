@@ -265,6 +265,7 @@ def _transformers() -> list[QuantModel]:
         tokens(25, 6, Transformer(32, 1, (4, 2), 64)),
         tokens(16, 4, Transformer(36, 1, (4, 4), 24)),
         tokens(20, 6, Transformer(66, 1, (2, 1), 40)),
+        tokens(48, 3, Transformer(64, 1, (1, 1), 16)),
         image(16, Transformer(32, 1, (2, 2), 32)),
     ]
 

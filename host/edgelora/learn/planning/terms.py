@@ -352,13 +352,18 @@ def _strips(to: tuple[int, int, int], source: tuple[int, int, int], padded: bool
 
 
 def _attend(g: Layer, name: str, fast: bool) -> Terms:
-    """Attention, forward or backward: fast kernels multiply a group of queries with groups of keys."""
+    """Attention, forward or backward: fast kernels multiply rows of queries with groups of keys.
+
+    Backward, they sum three errors, and compute weights and products with values of all heads but the last one twice.
+    """
     of, (heads, keys) = name if fast else f"{name}_plain", g.heads
     values, rows, step = prod(g.source) // heads, g.positions, 4 if fast else 1
-    padded = step * parts_of(rows, step)
+    padded, back = step * parts_of(rows, step), fast and name == "attend_back"
+    scores = rows * (rows + 1) // 2 if g.causal else rows * rows
+    products = values // rows * (padded * (padded + step) // 2 if g.causal else padded * padded)
     yield f"{of}.row", heads * rows
-    yield f"{of}.score", heads * (rows * (rows + 1) // 2 if g.causal else rows * rows)
-    yield f"{of}.products", g.channels * (padded * (padded + step) // 2 if g.causal else padded * padded)
+    yield f"{of}.score", (2 * heads - 1 if back else heads) * scores
+    yield f"{of}.products", (3 * heads + 2 * (2 * heads - 1) if back else heads) * products
     if fast:
         yield f"{of}.value", heads * values
         yield f"{of}.key", keys * values
