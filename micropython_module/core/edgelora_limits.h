@@ -4,7 +4,7 @@
 #ifndef EDGELORA_LIMITS_H
 #define EDGELORA_LIMITS_H
 
-// ops of a model: the steps of a training pass, 0 to 2 * ops, fit 10 bits
+// ops of a model: the steps of a training pass, 0 to 3 * ops, fit 11 bits
 #define EDGELORA_MAX_OPS 511
 // elements of a tensor
 #define EDGELORA_MAX_ELEMENTS 1048576

@@ -66,7 +66,7 @@ MAX_UPDATE = 1 << 20  # bytes of an update's bundle and of the adapter in it; bo
 
 # The meaning of each limit, and its reason if not obvious.
 TABLE = {
-    "MAX_OPS": "ops of a model: the steps of a training pass, 0 to 2 * ops, fit 10 bits",
+    "MAX_OPS": "ops of a model: the steps of a training pass, 0 to 3 * ops, fit 11 bits",
     "MAX_ELEMENTS": "elements of a tensor",
     "MAX_POSITIONS": "positions of a tensor",
     "MAX_PATCH": "inputs K of a dense or conv output: for any values, a sum stays within 2^28 of its bias",
