@@ -5,6 +5,7 @@
 #define EDGELORA_BLOCK_H
 
 #include "fixed.h"
+#include "training/store.h"
 
 // A block that is written piece by piece. q: s8 [count], in units of 2^shift of the written values.
 typedef struct {
@@ -45,10 +46,6 @@ static inline int8_t with_sign(uint32_t magnitude, int32_t v) {
     return (int8_t)(v < 0 ? -(int32_t)magnitude : (int32_t)magnitude);
 }
 
-// Writes v, s32 [n], as values of a block, one every `step` bytes; offset, next: of the first and
-// every second value from it on, and of the others. Returns the OR of their magnitudes.
-uint32_t edgelora_block_store(int8_t *q, uint32_t step, const int32_t *v, uint32_t n, int32_t shift,
-    uint32_t offset, uint32_t next);
 // Appends v, s32 [n]. If v needs a larger shift, earlier values are shifted to match.
 void edgelora_block_append(edgelora_block_t *block, const int32_t *v, uint32_t n);
 // Writes v, s32 [n], at `at`. All values of the block count, and are 0 before they are written.

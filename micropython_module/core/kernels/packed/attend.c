@@ -8,9 +8,9 @@
 // those of its values. Four rows of weights, a *block*, go through a tile together, as 127 less
 // each: so two products fit a pair.
 
-#include "kernels/packed/attend.h"
+#include "kernels/packed/attend_head.h"
 
-enum { BLOCK_ROWS = 4, MIDDLE_WEIGHT = 127, ATTEND_BYTES = 49152 };
+enum { BLOCK_ROWS = 4, MIDDLE_WEIGHT = 127 };
 
 const int32_t edgelora_attend_bias[BLOCK_ROWS];
 
@@ -105,7 +105,7 @@ static uint32_t forward_rows(const edgelora_attend_head_t *h) {
     return all <= 2 * h->rows * h->channels + 8 * h->rows ? h->rows : BLOCK_ROWS;
 }
 
-static uint32_t forward_bytes(const edgelora_attend_head_t *h) {
+uint32_t edgelora_attend_forward_bytes(const edgelora_attend_head_t *h) {
     uint32_t rows = forward_rows(h), quads = 2 * h->rows * h->channels,
              weights = rows < h->rows ? quads + rows * h->rows
                                       : edgelora_attend_before(h, h->g->positions);
@@ -123,12 +123,6 @@ static attend_forward_t attend_forward(const edgelora_shape_t *g, int32_t *scrat
     f.v = rows < h.rows ? f.in.quads + quads : f.in.quads;
     f.in.weights = (uint8_t *)(f.v + quads);
     return f;
-}
-
-uint32_t edgelora_attend_packed_scratch(const edgelora_shape_t *g, bool backward) {
-    edgelora_attend_head_t h = edgelora_attend_head(g);
-    uint32_t bytes = backward ? edgelora_attend_backward_bytes(&h) : forward_bytes(&h);
-    return h.channels % 4 || bytes > ATTEND_BYTES ? 0 : bytes;
 }
 
 // Weights of 255 become 254, and their values the first part of a row's products.

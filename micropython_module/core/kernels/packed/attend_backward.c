@@ -17,7 +17,9 @@
 // The second time over the heads goes from the last run to the first: that one's products and
 // weights are still there.
 
-#include "kernels/packed/attend.h"
+#include "kernels/packed/attend_head.h"
+
+enum { ATTEND_BYTES = 49152 };
 
 // Bytes of the parts of the scratch memory, and rows of queries in a run, at most.
 typedef struct {
@@ -61,8 +63,10 @@ SMALL static attend_sizes_t backward_sizes(const edgelora_attend_head_t *h) {
     return sizes_of_run(h, h->channels, 1);
 }
 
-uint32_t edgelora_attend_backward_bytes(const edgelora_attend_head_t *h) {
-    return backward_sizes(h).all;
+uint32_t edgelora_attend_packed_scratch(const edgelora_shape_t *g, bool backward) {
+    edgelora_attend_head_t h = edgelora_attend_head(g);
+    uint32_t bytes = backward ? backward_sizes(&h).all : edgelora_attend_forward_bytes(&h);
+    return h.channels % 4 || bytes > ATTEND_BYTES ? 0 : bytes;
 }
 
 static attend_run_t attend_run(edgelora_attend_part_t *part) {

@@ -1,7 +1,7 @@
 // Loops of attention.
 // SPDX-License-Identifier: MIT
 
-#include "kernels/packed/attend.h"
+#include "kernels/packed/attend_head.h"
 
 static const uint32_t zero_row[EDGELORA_MAX_HEAD / 4];
 

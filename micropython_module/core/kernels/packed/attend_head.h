@@ -58,9 +58,8 @@ edgelora_tile_product_t edgelora_attend_product(
 // Makes weights and scales. packs: the quads, too, else they are there
 void edgelora_attend_make_weights(const edgelora_attend_run_t *run, bool packs);
 
-// attend_backward.c
-
-uint32_t edgelora_attend_backward_bytes(const edgelora_attend_head_t *h);
+// Bytes of scratch of the forward pass.
+uint32_t edgelora_attend_forward_bytes(const edgelora_attend_head_t *h);
 
 // attend_rows.c: loops. n: values of a row
 
