@@ -47,14 +47,15 @@ SMALL edgelora_tile_product_t edgelora_attend_product(
 
 // The scores of a row that has -128, of which two may be too many for a pair: as if they were -127,
 // and then without the keys once more.
-static void scores_of_least(const edgelora_attend_row_t *row, edgelora_tile_product_t *tile) {
+static void scores_of_least(const edgelora_attend_row_t *row, const edgelora_tile_product_t *of) {
+    edgelora_tile_product_t tile = *of;
     uint32_t words[EDGELORA_MAX_HEAD / 4];
     int8_t *q = (int8_t *)words;
     for (uint32_t c = 0; c < row->channels; ++c) {
         q[c] = row->q[c] == -128 ? -127 : row->q[c];
     }
-    tile->weights = words;
-    edgelora_tile_product_s8(tile);
+    tile.weights = words;
+    edgelora_tile_product_s8(&tile);
     for (uint32_t c = 0; c < row->channels; ++c) {
         if (row->q[c] == -128) {
             edgelora_attend_subtract(row->weights, row->k + c, row->step, row->reads);
