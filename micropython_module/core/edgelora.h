@@ -419,9 +419,9 @@ typedef struct {
     uint32_t frames : 15; // of a sample's last ones: those whose loss its output affects
 } edgelora_op_state_t;
 
-// Words of scratch that an op has on each of two cores, when it is recomputed and backward.
+// Bytes of scratch that an op has on each of two cores, when it is recomputed and backward.
 typedef struct {
-    uint16_t again, back;
+    uint32_t again, back;
 } edgelora_rooms_t;
 
 // Class counts of an adapter, read when it was loaded or put to use.

@@ -57,7 +57,7 @@ def random_transformer(
 ) -> QuantModel:
     """A transformer of up to two blocks; `edges` adds constants that no quantizer would choose."""
     rng = np.random.default_rng(seed)
-    transformer = _Transformer(rng, sizes or _random_sizes(rng), edges)
+    transformer = Transformers(rng, sizes or _random_sizes(rng), edges)
     transformer.tokens()
     for _ in range(int(rng.integers(1, 3))):
         if sizes is not None or rng.random() < 0.8:
@@ -101,7 +101,7 @@ def _random_sizes(rng: np.random.Generator) -> Sizes:
     )
 
 
-class _Transformer:
+class Transformers:
     def __init__(self, rng: np.random.Generator, sizes: Sizes, edges: bool) -> None:
         self.rng, self.sizes, self.edges = rng, sizes, edges
         self.embeds = rng.random() < 0.6

@@ -49,7 +49,7 @@ EDGELORA_HOT static void op_forward(
     pass.simd = edgelora_simd_kernels(s->simd);
     pass.work = simd_work(s);
     const edgelora_rooms_t *rooms = purpose == RECOMPUTING ? session_rooms(s) : 0;
-    edgelora_split_t split = session_split(s, rooms ? 4u * rooms[i].again : s->scratch_size);
+    edgelora_split_t split = session_split(s, rooms ? rooms[i].again : s->scratch_size);
     edgelora_split_forward(&split, &g, &branch, &pass);
     if (purpose == TRAINING && l->at[EDGELORA_MASK] && !op_state_has(l, EDGELORA_OP_LASTS)) {
         edgelora_split_mask(&split, &g, pass.y, kept_mask(s, l, &g, source->age), pass.simd);

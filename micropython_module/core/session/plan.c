@@ -755,9 +755,8 @@ edgelora_status_t edgelora_init(
             ops[i].at[k] = spans[k].offset;
         }
         if (rooms) {
-            uint32_t part = back ? back_scratch(&p, &g, config->ranks[i]).part : 0;
-            rooms[i].again = (uint16_t)(spans[EDGELORA_SCRATCH_AGAIN].words / 2);
-            rooms[i].back = (uint16_t)(part / 4);
+            rooms[i].again = bytes_of(&spans[EDGELORA_SCRATCH_AGAIN]) / 2;
+            rooms[i].back = back ? back_scratch(&p, &g, config->ranks[i]).part : 0;
         }
         if (g.is_matrix) {
             uint32_t rank = config->ranks[i];

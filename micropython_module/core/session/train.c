@@ -248,7 +248,7 @@ EDGELORA_RAM static uint32_t op_backward(
         .simd = edgelora_simd_kernels(s->simd),
         .work = simd_work(s)};
     const edgelora_rooms_t *rooms = session_rooms(s);
-    step.split = session_split(s, rooms ? 4u * rooms[i].back : 0);
+    step.split = session_split(s, rooms ? rooms[i].back : 0);
     uint32_t rows = backward_rows(session_model(s), g),
              groups = group_count(session_model(s), g->positions);
     if (!carry && l->at[EDGELORA_MASK]) {
