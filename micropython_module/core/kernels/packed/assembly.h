@@ -16,9 +16,6 @@
 
 #pragma GCC diagnostic ignored "-Wunused-parameter" // assembly reads arguments from registers
 
-#define STRING_OF(x) #x
-#define STRING(x) STRING_OF(x)
-
 #define AT(name) ".L" #name
 #define SLOT(name) "[sp, #" AT(name) "]"
 #define FIELD(base, name) "[" #base ", #" AT(name) "]"

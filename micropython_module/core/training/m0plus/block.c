@@ -5,6 +5,8 @@
 
 #ifdef __ARM_ARCH_6M__
 
+#include "thumb.h"
+
 // Stores a value of a block and ORs its magnitude into the bits. r0: q, r1: bits, r3: shift, r8: step
 #define STORE_ROUNDED(v, offset) \
     "asrs r5, " v ", #31\n" \
@@ -21,18 +23,12 @@
     "ldmia r2!, {r4, r6}\n" STORE_ROUNDED("r4", "r10") STORE_ROUNDED("r6", "r11")
 
 // 13 cycles each. r2: v, r9: end, r10, r11: offsets of the next value and of the one after it
-EDGELORA_KERNEL __attribute__((naked, noipa)) uint32_t edgelora_block_store(int8_t *q, uint32_t step, const int32_t *v, uint32_t n,
+NAKED uint32_t edgelora_block_store(int8_t *q, uint32_t step, const int32_t *v, uint32_t n,
     int32_t shift, uint32_t offset, uint32_t next) {
     __asm volatile(
-        ".syntax unified\n"
-        "push {r4-r7, lr}\n"
-        "mov r4, r8\n"
-        "mov r5, r9\n"
-        "mov r6, r10\n"
-        "mov r7, r11\n"
-        "push {r4-r7}\n"
-        "ldr r4, [sp, #36]\n"
-        "add r5, sp, #40\n"
+        ".syntax unified\n" SAVE
+        "ldr r4, [sp, #" STRING(SAVED) "]\n"
+        "add r5, sp, #" STRING(SAVED) " + 4\n"
         "ldmia r5!, {r6, r7}\n" // offset, next
         "mov r8, r1\n"
         "mov r10, r6\n"
@@ -60,13 +56,7 @@ EDGELORA_KERNEL __attribute__((naked, noipa)) uint32_t edgelora_block_store(int8
         "cmp r2, r9\n"
         "bne 3b\n"
         "4:\n"
-        "movs r0, r1\n"
-        "pop {r4-r7}\n"
-        "mov r8, r4\n"
-        "mov r9, r5\n"
-        "mov r10, r6\n"
-        "mov r11, r7\n"
-        "pop {r4-r7, pc}\n");
+        "movs r0, r1\n" RESTORE);
 }
 
 #endif
