@@ -83,7 +83,7 @@ static inline uint32_t sum_lanes(uint32_t a, uint32_t b, uint32_t shift, uint32_
 
 // Writes sums in units of 1; returns the number of words before the first with a sum that needs
 // more than 7 bits.
-EDGELORA_WARM __attribute__((noinline)) static uint32_t add_error_words(const word_sums_t *s) {
+EDGELORA_HOT __attribute__((noinline)) static uint32_t add_error_words(const word_sums_t *s) {
     const uint32_t *a = s->a, *b = s->b, each = 0x00010001;
     uint32_t *to = s->to, shift = s->shift, mask = (1u << shift) - 1,
              up = (128 - (128u >> shift)) * each; // up: to 256 more than a sum
@@ -102,7 +102,7 @@ EDGELORA_WARM __attribute__((noinline)) static uint32_t add_error_words(const wo
 }
 
 // Writes sums in units of 2: halves toward 0 or, of odd places where they are rounded, away from 0.
-EDGELORA_WARM __attribute__((noinline)) static void add_error_words_halved(const word_sums_t *s) {
+EDGELORA_HOT __attribute__((noinline)) static void add_error_words_halved(const word_sums_t *s) {
     const uint32_t *a = s->a, *b = s->b, each = 0x00010001;
     uint32_t *to = s->to, shift = s->shift, mask = (1u << shift) - 1,
              up = (128 - (128u >> shift)) * each, away = s->rounds ? each : 0;
@@ -116,7 +116,7 @@ EDGELORA_WARM __attribute__((noinline)) static void add_error_words_halved(const
 }
 
 // Appends the sums of whole words, all of which fit a shift by 1.
-static void append_word_sums(edgelora_block_t *block, word_sums_t s) {
+EDGELORA_HOT static void append_word_sums(edgelora_block_t *block, word_sums_t s) {
     uint32_t done = add_error_words(&s), words = s.words;
     if (done < words) {
         s.a += done;
@@ -131,14 +131,14 @@ static void append_word_sums(edgelora_block_t *block, word_sums_t s) {
 }
 
 // v, s32 [n], = a + trunc_shift(b, shift), s8 [n]
-EDGELORA_WARM __attribute__((noinline)) static void sums_s32(
+EDGELORA_HOT __attribute__((noinline)) static void sums_s32(
     int32_t *v, const int8_t *a, const int8_t *b, uint32_t n, int32_t shift) {
     for (const int32_t *end = v + n; v != end; ++v) {
         *v = *a++ + trunc_shift(*b++, shift);
     }
 }
 
-EDGELORA_WARM int32_t edgelora_error_add_s8(int8_t *e, uint32_t count, int32_t exponent,
+EDGELORA_HOT int32_t edgelora_error_add_s8(int8_t *e, uint32_t count, int32_t exponent,
     const int8_t *more, int32_t more_exponent, bool rounds) {
     EDGELORA_ASSERT(e != more);
     int32_t apart = exponent - more_exponent, shift = (int32_t)abs_u32(apart), v[EDGELORA_PIECE];
