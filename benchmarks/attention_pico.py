@@ -1,14 +1,15 @@
 """What transformers take on a Pico: the parts `pico`, `stories` and `cct` of `edgelora bench attention`.
 
 Virtual Picos run the real firmware with bases of random weights in flash, whose reads stall; times are those of the
-board's clock. A step is the mean of a micro-batch, its update included. Steps and symbols of `pico` are computed on
-both cores, and those whose names end with ONE_CORE on one.
+board's clock. A step is the mean of a micro-batch, its update included, and what is learned is the twin's to the byte.
+Steps and symbols of `pico` are computed on both cores, and those whose names end with ONE_CORE on one.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -41,6 +42,7 @@ BOARD = "virtual-pico"
 PARTS = ("pico", "stories", "cct")
 FAST_HZ = 200_000_000  # of a Pico whose clock is raised
 MICRO_BATCH = 8
+RATE = 1000
 ONE_CORE = "_one_core"
 PICO_ROOM = 152 * 1024  # of an arena in a Pico's heap, with room for the program
 MOST_ROOM = 159 * 1024  # of an arena in a heap that holds nothing else but an adapter to save
@@ -49,7 +51,7 @@ STORIES = zoo.Transformer(channels=64, layers=5, heads=(8, 4), hidden=172)
 
 # On the board; a case's settings are put before each.
 STEPS = """
-import json, time
+import binascii, json, time
 from edgelora import Model, read
 
 def mean(run, xs, size):
@@ -69,11 +71,12 @@ if model.target_size:
     y = read("/rom/y")
     labels = [y[i * model.target_size : (i + 1) * model.target_size] for i in range(COUNT)]
 found = {"arena": len(model.arena), "infer": mean(lambda x, y: model.infer(x), x, size)}
-found["step"] = mean(lambda x, y: model.train(x, y, 1000), x, size)
+found["step"] = mean(lambda x, y: model.train(x, y, RATE), x, size)
 if CACHED:
     COUNT = 1
     features = read("/rom/features")
-    found["cached"] = mean(lambda x, y: model.train_features(x, y, 1000), features, len(features))
+    found["cached"] = mean(lambda x, y: model.train_features(x, y, RATE), features, len(features))
+found["adapter"] = binascii.crc32(model.save())
 print(json.dumps(found))
 """
 STROKES = """
@@ -338,15 +341,33 @@ def files_of(case: Case) -> dict[str, bytes]:
     return files
 
 
+def twins_adapter(case: Case, adapter: bytes) -> int:
+    """CRC-32 of what the twin has learned on one core after the steps that are measured."""
+    settings, (x, y) = case.settings, samples_of(case)
+    answers = y if case.model.learns_sequences else [int(label) for label in y]
+    twin = Session(case.elm, settings.ranks, settings.mode, MICRO_BATCH, settings.momentum)
+    twin.load(adapter)
+    for i in range(MICRO_BATCH + 1):
+        twin.train(x[i % len(x)], answers[i % len(x)], RATE)
+    if case.cached:
+        features = twin.features(x[0])
+        for _ in range(MICRO_BATCH + 1):
+            twin.train_features(features, answers[0], RATE)
+    return zlib.crc32(twin.save())
+
+
 def measured(case: Case) -> Step:
-    """A training step on a virtual Pico."""
+    """A training step on a virtual Pico. RuntimeError: what it learns differs from its twin's."""
     settings = case.settings
     x, y = samples_of(case)
-    names = {"RUNS": MICRO_BATCH, "COUNT": len(x), "RANKS": settings.ranks, "MODE": settings.mode}
+    names = {"RUNS": MICRO_BATCH, "RATE": RATE, "COUNT": len(x), "RANKS": settings.ranks, "MODE": settings.mode}
     names |= {"MOMENTUM": settings.momentum, "AGAIN": settings.recompute, "CACHED": case.cached}
     names |= {"CORES": case.cores, "SAMPLES": "/rom/base.elm" if case.cached else "/rom/x"}
     labels = None if case.model.learns_sequences else [int(label) for label in y]
-    found = _run(files_of(case), names | {"LABELS": labels}, STEPS)
+    files = files_of(case)
+    found = _run(files, names | {"LABELS": labels}, STEPS)
+    if found["adapter"] != twins_adapter(case, files["adapter.ela"]):
+        raise RuntimeError(f"the board's adapter differs from its twin's, on {case.cores} cores in mode {case.mode}")
     of_one = predicted(case) if case.cores == 1 else (None, None, None)
     infer_ms, step_ms, cached_ms = (ms and round(ms, 2) for ms in of_one)
     return Step(
