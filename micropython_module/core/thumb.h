@@ -6,6 +6,8 @@
 
 #include "fixed.h"
 
+#pragma GCC diagnostic ignored "-Wunused-parameter" // assembly reads arguments from registers
+
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
 
