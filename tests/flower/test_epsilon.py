@@ -141,7 +141,7 @@ def carry(one: Federation, keys: dict[int, bytes], stop: int, charged: Callable[
     def exchange(call: Call) -> Total:
         if charged:
             charged(call)
-        return Total(nothing, len(call.boards) if len(call.boards) >= one.plan.least or not one.plan.masks else 0)
+        return Total(nothing, len(call.boards))
 
     federation.federate(one, exchange, keys, stop=stop)
 
@@ -161,9 +161,9 @@ class Counted:
         """Adds all attempts of a federation from `since` on, with its current settings."""
         plan = one.plan
         for asked in one.asked[since:]:
-            if len(asked) >= plan.least or not plan.masks:
+            if len(asked) >= plan.least:  # otherwise the round asks nobody
                 z = plan.sigma * math.sqrt(plan.least) / plan.clip
-                self.rounds[z, plan.share] = self.rounds.get((z, plan.share), 0) + (len(asked) >= plan.least)
+                self.rounds[z, plan.share] = self.rounds.get((z, plan.share), 0) + 1
                 seen = z if plan.masks else plan.sigma / plan.clip
                 for index in asked:
                     self.boards[keys[index]] = self.boards.get(keys[index], 0.0) + 1 / seen**2
