@@ -297,6 +297,7 @@ _JOBS: dict[str, list[_Job]] = {
     "stories": [("stories", _stories, "strokes")],
     "cct": [
         ("cct", lambda: measured(both_blocks()), "steps"),
+        (f"cct{ONE_CORE}", lambda: measured(compact_case("frozen_a", MOST_ROOM, momentum=False)), "steps"),
         ("cct_last_block", lambda: measured(compact_case("frozen_a", MOST_ROOM, last=1)), "steps"),
         ("frozen_a", lambda: beyond(compact_case("frozen_a", 256 * 1024)), "beyond"),
         ("trainable_a", lambda: beyond(compact_case("trainable_a", 256 * 1024)), "beyond"),

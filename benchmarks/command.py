@@ -452,7 +452,7 @@ def cmd_bench_attention(args: argparse.Namespace) -> None:
     what float LoRA gains. `ops` has errors of operators and gradients. On a virtual Pico, bases of random weights:
     `pico` has steps of such networks and a keystroke, on both cores and on one, `stories` a model of the shape of
     stories260K, `cct` a compact convolutional transformer of images, LoRA of rank 4 on the attention of both blocks, on
-    both cores, and of the last block on one.
+    both cores and on one, and of the last block on one.
     """
     from .attention import bench_attention
 
