@@ -106,7 +106,7 @@ def test_a_federation_is_simulated_to_its_end(studios: Studios, pages: Pages, tm
 
     simulate("../up", "3")
     expect(page.get_by_role("alert").first).to_contain_text("../up")
-    simulate("small", "")
+    simulate("small", "0")
     expect(page.get_by_role("alert").first).to_contain_text("boards")
     simulate("three-of-us", "3")
     expect(page.get_by_text("2 of 2", exact=True).first).to_be_visible()

@@ -163,7 +163,7 @@ class _Page:
                 )
                 fleet.on_value_change(lambda event: setattr(self, "site", str(event.value)))
                 name = ui.input("Name", value="global").props("outlined dense")
-                share = ui.number("First share of boards, %", value=10, min=1, max=100, precision=0)
+                share = ui.number("First share of boards, %", value=10, precision=0)
                 share.props("outlined dense")
             with ui.element("div").classes("row-line"):
 
@@ -223,8 +223,8 @@ class _Page:
 
             with ui.element("div").classes("row-line"):
                 name = ui.input("Name", value="simulated").props("outlined dense")
-                boards = ui.number("Boards", value=SIMULATED.boards, min=2, max=1000, precision=0)
-                rounds = ui.number("Rounds", value=SIMULATED.rounds, min=1, max=1000, precision=0)
+                boards = ui.number("Boards", value=SIMULATED.boards, precision=0)
+                rounds = ui.number("Rounds", value=SIMULATED.rounds, precision=0)
 
                 def start() -> None:
                     self.name = str(name.value)
@@ -236,7 +236,7 @@ class _Page:
             wrong = ui.element("div")
             widgets.job_card(lambda: self.federations.job)
             with widgets.fold("Advanced").classes("wide"):
-                noise = ui.number("Noise multiplier", value=0, min=0, max=100)
+                noise = ui.number("Noise multiplier", value=0)
                 for one in (boards, rounds, noise):
                     one.props("outlined dense")
                 ui.label("Real boards: Flower runs the rounds, in a separate environment.").classes("quiet")
