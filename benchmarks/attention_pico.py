@@ -342,16 +342,16 @@ def files_of(case: Case) -> dict[str, bytes]:
     return files
 
 
-def twins_adapter(case: Case, adapter: bytes) -> int:
+def twins_adapter(case: Case, files: dict[str, bytes]) -> int:
     """CRC-32 of what the twin has learned on one core after the steps that are measured."""
     settings, (x, y) = case.settings, samples_of(case)
     answers = y if case.model.learns_sequences else [int(label) for label in y]
     twin = Session(case.elm, settings.ranks, settings.mode, MICRO_BATCH, settings.momentum)
-    twin.load(adapter)
+    twin.load(files["adapter.ela"])
     for i in range(MICRO_BATCH + 1):
         twin.train(x[i % len(x)], answers[i % len(x)], RATE)
     if case.cached:
-        features = twin.features(x[0])
+        features = np.frombuffer(files["features"], np.int8)
         for _ in range(MICRO_BATCH + 1):
             twin.train_features(features, answers[0], RATE)
     return zlib.crc32(twin.save())
@@ -367,7 +367,7 @@ def measured(case: Case) -> Step:
     labels = None if case.model.learns_sequences else [int(label) for label in y]
     files = files_of(case)
     found = _run(files, names | {"LABELS": labels}, STEPS)
-    if found["adapter"] != twins_adapter(case, files["adapter.ela"]):
+    if found["adapter"] != twins_adapter(case, files):
         raise RuntimeError(f"the board's adapter differs from its twin's, on {case.cores} cores in mode {case.mode}")
     of_one = predicted(case) if case.cores == 1 else (None, None, None)
     infer_ms, step_ms, cached_ms = (ms and round(ms, 2) for ms in of_one)
