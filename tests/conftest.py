@@ -25,7 +25,7 @@ os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(ROOT / ".build" / "hyp
 
 
 def pytest_report_header() -> str:
-    return f"EDGELORA_SEED={fresh.SEED}, of what is drawn anew in every run"
+    return f"EDGELORA_SEED={fresh.SEED}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

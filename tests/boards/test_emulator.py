@@ -7,7 +7,7 @@ from array import array
 from pathlib import Path
 
 import pytest
-from fresh import SEED, sometimes
+from fresh import SEED, slow
 from rp2040py.rp2040 import RP2040
 
 from edgelora.board.sim import xip
@@ -105,7 +105,7 @@ def drawn_value(rng: random.Random) -> int:
     )
 
 
-@sometimes
+@slow
 def test_single_instructions_equal_those_of_the_emulators_core(library: ctypes.CDLL) -> None:
     """Registers, flags, cycles and memory after random instructions, which cover at least 50 of the 64 groups."""
     rng = random.Random(SEED)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import execute
-from fresh import sometimes
+from fresh import slow
 from rp2040py.execute_batch import execute_batch
 from rp2040py.rp2040 import RP2040
 from rp2040py.simulator import Simulator
@@ -68,8 +68,8 @@ def test_hits_misses_and_times_of_reads_are_the_data_sheets(run: Run) -> None:
     assert hits == [0, 1, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0]
     assert [accesses for _, accesses in counts] == list(range(1, 13))
     missed, hit, uncached, off = words[24:28]
-    for slow in (missed, uncached, off):
-        assert (slow - hit) * 1000 / 4096 == pytest.approx(320, abs=1)  # ns a word at 125 MHz
+    for each in (missed, uncached, off):
+        assert (each - hit) * 1000 / 4096 == pytest.approx(320, abs=1)  # ns a word at 125 MHz
 
 
 def test_dma_from_the_serial_interface_takes_eight_of_its_cycles_a_word_and_the_stream_twenty(run: Run) -> None:
@@ -97,7 +97,7 @@ print(json.dumps(found))
 """
 
 
-@sometimes
+@slow
 def test_weights_read_ahead_of_their_use_give_the_twins_results(tmp_path: Path) -> None:
     """A dense network in ROMFS, with and without adapters; its inferences hardly read flash by the cache."""
     elm = pack_model(network(dense_chain(*WIDTHS)))

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fresh import sometimes
+from fresh import slow
 
 from edgelora.base.resources import ROOT
 from edgelora.board import installing, virtual_boards
@@ -57,7 +57,7 @@ def install_by_command(board: virtual_boards.SimHandle, capsys: pytest.CaptureFi
     return json.loads(capsys.readouterr().out)
 
 
-@sometimes
+@slow
 def test_mip_installs_from_a_release(board: virtual_boards.SimHandle, capsys: pytest.CaptureFixture[str]) -> None:
     """The board then has the files that `edgelora install` copies."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=DIST)
@@ -109,7 +109,7 @@ def test_modules_of_earlier_versions_are_removed(board: virtual_boards.SimHandle
         link.remove("/lib/edgelora_mine.mpy")
 
 
-@sometimes
+@slow
 def test_a_full_filesystem_is_told_before_anything_is_copied(board: virtual_boards.SimHandle) -> None:
     with Link.connect(board.port) as link:
         link.remove(MODULE)

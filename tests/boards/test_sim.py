@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 import serial
 from commands import execute
-from fresh import sometimes
+from fresh import slow
 from mpremote.transport_serial import SerialTransport
 
 from edgelora.board import build, devices, uf2, virtual_boards
@@ -358,7 +358,7 @@ def test_the_port_of_a_dead_board_does_not_lead_to_another(tmp_path):
             os.close(line)
 
 
-@sometimes
+@slow
 def test_a_board_that_starts_during_a_search_is_found(tmp_path, monkeypatch):
     """Readers remove entries of dead boards, but never the entry of a board that is starting in the same place."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))

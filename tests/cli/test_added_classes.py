@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from class_cases import small_base
-from fresh import sometimes
+from fresh import slow
 from processes import edgelora, result
 
 from edgelora.board.link.client import Link
@@ -37,7 +37,7 @@ def port(tmp_path: Path) -> Iterator[str]:
     result("sim", "unix", "--stop", "--state", tmp_path / "board")
 
 
-@sometimes
+@slow
 def test_classes_are_added_and_removed(port: str, tmp_path: Path) -> None:
     model, elm = small_base(np.random.default_rng(8)), tmp_path / "base.elm"
     elm.write_bytes(pack_model(model))

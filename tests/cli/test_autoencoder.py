@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from autoencoders import autoencoder, real_error, rows
-from fresh import sometimes
+from fresh import slow
 from processes import edgelora, metric_lines, read_report, result
 
 from edgelora.learn.training.base import Base
@@ -35,7 +35,7 @@ def port(tmp_path: Path) -> Iterator[str]:
     result("sim", "unix", "--stop", "--state", tmp_path / "board")
 
 
-@sometimes
+@slow
 def test_an_autoencoder_is_personalized(base: Base, port: str, tmp_path: Path) -> None:
     """By the host and by the board alone: the error falls, the twin agrees, and the report shows errors only."""
     elm, tested, host, alone = (tmp_path / name for name in (base.name, "test.npz", "host", "alone"))
@@ -77,7 +77,7 @@ def test_an_autoencoder_is_personalized(base: Base, port: str, tmp_path: Path) -
     assert "The lowest mean squared error" in (tmp_path / "pages" / "compare.html").read_text()
 
 
-@sometimes
+@slow
 def test_an_adapter_that_increases_errors_is_not_activated(base: Base, port: str, tmp_path: Path) -> None:
     """A network that has learned the test samples' kind trains on another kind: exit code 3 unless forced."""
     elm, learned = tmp_path / base.name, tmp_path / "learned.elm"

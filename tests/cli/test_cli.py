@@ -10,7 +10,7 @@ from typing import Any
 import commands
 import numpy as np
 import pytest
-from fresh import in_full_runs, some, sometimes
+from fresh import in_full_runs, slow, some
 from processes import edgelora, metric_lines, read_report, result
 
 from edgelora.board import virtual_boards
@@ -185,7 +185,7 @@ def test_imported_model_on_unix(made: Path, unix: str, tmp_path: Path) -> None:
     assert [row.tolist() for row in logits] == [np.asarray(tflm(window)).reshape(-1).tolist() for window in x]
 
 
-@sometimes
+@slow
 def test_tensorflows_quickstart_on_unix(unix: str, tmp_path: Path) -> None:
     """Flatten of 28x28 pixels, a hidden layer of 128, ten classes: imported, planned, run and trained on a board."""
     pytest.importorskip("tflite_micro")
@@ -264,7 +264,7 @@ def test_wake_word_on_unix(unix: str, tmp_path: Path) -> None:
     assert "windows are (1, 35, 40), must be a whole number of inputs of (1, 3, 40)" in refused.stderr
 
 
-@sometimes
+@slow
 def test_a_trial_leaves_the_boards_own_adapter(made: Path, unix: str, tmp_path: Path) -> None:
     few = ["--data", made / "train.npz", "--test", made / "test.npz", "--port", unix, "--epochs", 1, "--force"]
     for seed in (1, 2):
@@ -334,7 +334,7 @@ def test_demo_on_stock_firmware(tmp_path: Path) -> None:
     assert not virtual_boards.running()
 
 
-@sometimes
+@slow
 def test_demo(tmp_path: Path) -> None:
     command = ["demo", "har", "--board", "unix", "--subject", 3, "--epochs", 2]
     first = result(*command, "-o", tmp_path)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fresh import sometimes
+from fresh import slow
 from processes import edgelora, result
 from studio_projects import reported
 
@@ -61,7 +61,7 @@ def right(folder: Path, words: list[str], decisions: list[dict[str, Any]]) -> in
     return sum(named[float(seconds)] == name for seconds, name in pairs)
 
 
-@sometimes
+@slow
 def test_corrections_teach_a_board(folder: Path) -> None:
     base = load_base(folder / "motion.elm")
     words = told(folder, heard(folder), base.model.labels)
@@ -97,7 +97,7 @@ def test_a_no_without_samples_is_kept_and_teaches_nothing(folder: Path) -> None:
     assert (folder / "old.ela").read_bytes() == b"of earlier corrections"
 
 
-@sometimes
+@slow
 def test_answers_that_are_not_sure_say_so(folder: Path) -> None:
     """By a probability, or by the report of a run."""
     everything = heard(folder)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fresh import sometimes
+from fresh import slow
 from processes import edgelora, result
 
 from edgelora.cli.main import main
@@ -98,7 +98,7 @@ def test_errors_are_one_line(
         assert word in error
 
 
-@sometimes
+@slow
 def test_board_refuses_what_it_cannot_use(wrong: Path, unix: str) -> None:
     """Afterwards the board works as before."""
     commands = (

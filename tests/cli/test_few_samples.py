@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from class_cases import small_base
-from fresh import sometimes
+from fresh import slow
 from processes import edgelora, result
 from test_added_classes import windows
 
@@ -35,7 +35,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("more", [(), ("--on-board",)])
-@sometimes
+@slow
 def test_few_samples_make_rows_that_the_board_uses(port: str, tmp_path: Path, more: tuple[str, ...]) -> None:
     model, elm = small_base(np.random.default_rng(8)), tmp_path / "base.elm"
     model.labels = NAMES
@@ -61,7 +61,7 @@ def test_few_samples_make_rows_that_the_board_uses(port: str, tmp_path: Path, mo
     assert many["host_twin_identical"]
 
 
-@sometimes
+@slow
 def test_cross_validated_layers_of_few_samples_win_where_they_are_clearly_better(port: str, tmp_path: Path) -> None:
     model, elm = small_base(np.random.default_rng(1)), tmp_path / "base.elm"
     model.labels = NAMES

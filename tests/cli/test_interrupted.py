@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fresh import some, sometimes
+from fresh import slow, some
 from processes import COMMAND, edgelora, metric_lines, read_report, result
 
 from edgelora.board.sim import virtual_board
@@ -43,7 +43,7 @@ def check_resumed(arguments: list[object], run: Path, least: int) -> None:
     "how, expected, cache",
     some([(signal.SIGTERM, "130 ", []), (signal.SIGKILL, "-9 ", ["--placement", "last_block", "--cache", "flash"])]),
 )
-@sometimes
+@slow
 def test_host_stops_in_the_middle(
     made: Path, unix: str, tmp_path: Path, how: signal.Signals, expected: str, cache: list[str]
 ) -> None:
@@ -91,7 +91,7 @@ def test_power_cut(
     handle.stop()
 
 
-@sometimes
+@slow
 def test_resume_takes_only_its_own_checkpoint(made: Path, unix: str, tmp_path: Path) -> None:
     def personalize(epochs: int, samples: str, *more: str, code: int = 0) -> str:
         parts = ["--data", made / samples, "--test", made / "test.npz", "--epochs", epochs, "--no-rows"]

@@ -11,7 +11,7 @@ import numpy as np
 import processes
 import pytest
 from commands import edgelora, result
-from fresh import in_full_runs, sometimes
+from fresh import in_full_runs, slow
 
 from edgelora.core.formats.elm import unpack_model
 from edgelora.core.formats.wake_manifest import load_manifest, model_beside
@@ -116,7 +116,7 @@ def test_nobody_may_be_heard_less_often() -> None:
     assert Household(learned, [anna]).better
 
 
-@sometimes
+@slow
 def test_a_board_gets_the_adapter_and_hears_the_owner(folder: Path) -> None:
     """Counts on a board are the host twin's."""
     board = result("sim", "unix", "--state", str(folder / "board"))
@@ -133,7 +133,7 @@ def test_a_board_gets_the_adapter_and_hears_the_owner(folder: Path) -> None:
     assert heard == result("wake", "test", model, *new) and heard["own"]["heard"] >= 5
 
 
-@sometimes
+@slow
 def test_an_adapter_that_is_not_better_is_not_written(folder: Path) -> None:
     """What is said to be the word may not be accepted: it is also given as other speech."""
     output = folder / "worse.ela"

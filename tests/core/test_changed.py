@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import sanitized
 from class_cases import drawn_class_stats, small_base
-from fresh import SEED, rounds, sometimes
+from fresh import SEED, rounds, slow
 from random_models import random_model
 from random_transformers import Sizes, random_transformer
 
@@ -56,7 +56,7 @@ def with_classes(model: QuantModel) -> bytes:
     return session.with_record(session.save(state=True), CLASSES, pack_classes(rows))
 
 
-@sometimes
+@slow
 def test_changed_structures_access_no_memory_outside(changed: Path, tmp_path: Path) -> None:
     for number, model in enumerate(models()):
         for path, data in (("m.elm", pack_model(model)), ("a.ela", with_classes(model))):

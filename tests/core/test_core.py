@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import reference
-from fresh import fresh_seeds, sometimes
+from fresh import fresh_seeds, slow
 from numpy.typing import NDArray
 from random_models import (
     model_of,
@@ -267,7 +267,7 @@ def test_a_branch_whose_error_is_zero_changes_nothing(shift: int) -> None:
         check_training(case_of(model, rng, 6), seed)
 
 
-@sometimes
+@slow
 def test_training_cases_change_most_matrices() -> None:
     """Training changes most matrices of the cases above, and every kind passes errors on in some case."""
     moved = total = 0

@@ -20,7 +20,7 @@ import fresh
 import pytest
 from fleet_adversary import FLEET, Adversary, Included, Rule, rule
 from fleet_search import Search, exposed, rank, unknown_masks
-from fresh import sometimes
+from fresh import slow
 
 from benchmarks.fleet_member import Member
 from edgelora.core.twin import native_fleet
@@ -170,7 +170,7 @@ def drawn_servers(seeds: range) -> tuple[int, int]:
     return shares, sums
 
 
-@sometimes
+@slow
 def test_drawn_servers(without: Without) -> None:
     """Random servers with up to eight boards never get a sum of too few; some do if u is lowered by two."""
     seeds = fresh.fresh_seeds(200)

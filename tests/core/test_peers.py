@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fresh import sometimes
+from fresh import slow
 
 from edgelora.base.resources import ROOT
 
@@ -152,7 +152,7 @@ def esp_checkout(folder: Path, step: str | None = None) -> None:
 
 
 @pytest.mark.parametrize("kind", ESP_STEPS)
-@sometimes
+@slow
 def test_kernels_for_an_esp32s3_are_counted(kind: str, tmp_path: Path) -> None:
     esp_checkout(tmp_path)
     for shape, run in zip(COUNTED, esp_nn(tmp_path, kind), strict=True):

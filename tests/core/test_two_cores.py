@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import sanitized
-from fresh import SEED, rounds, sometimes
+from fresh import SEED, rounds, slow
 from random_models import random_model
 from random_transformers import LONGEST, Sizes, Transformers, random_transformer
 
@@ -28,7 +28,7 @@ def of_many_positions(height: int, width: int) -> QuantModel:
     return rows.model
 
 
-@sometimes
+@slow
 def test_parts_of_an_op_share_no_memory(tmp_path: Path) -> None:
     """Of drawn networks, with drawn ranks and outputs that are recomputed; under ThreadSanitizer."""
     program = sanitized.build_for_threads(Path(__file__).with_name("two_cores.c"), tmp_path)

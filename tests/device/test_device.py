@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import random_models
 import wake_words
-from fresh import FULL, fresh_seeds, in_full_runs, some, sometimes
+from fresh import FULL, fresh_seeds, in_full_runs, slow, some
 
 from edgelora.base.resources import ROOT
 from edgelora.board import build, installing, romfs, virtual_boards
@@ -174,7 +174,7 @@ def test_rp2_firmware(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "cases"), some([("virtual-pico-stock", ["few.json"]), ("virtual-riscv", ["cases.json", "graphs.json"])])
 )
-@sometimes
+@slow
 def test_stock_firmware_with_the_module_installed(name: str, cases: list[str], folder: Path, tmp_path: Path) -> None:
     with running(name, tmp_path) as board:
         assert all(file.copied for file in installing.install(board.port).files)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fleet_boards import PythonMember
-from fresh import in_full_runs, sometimes
+from fresh import in_full_runs, slow
 
 from edgelora.base.resources import ROOT
 from edgelora.board.build import program
@@ -468,7 +468,7 @@ def test_power_cut_at_every_flash_operation_of_an_identity(tmp_path: Path) -> No
     assert failures == 0 and made > 10
 
 
-@sometimes
+@slow
 def test_personalized_from_the_global_adapter(person: Person, tmp_path: Path) -> None:
     """A run from the better start becomes active if it beats base and own adapter; the host computes the same bytes."""
     (tmp_path / "base.elm").write_bytes(person.elm)

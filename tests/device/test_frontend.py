@@ -12,7 +12,7 @@ import fresh
 import numpy as np
 import pytest
 import random_models
-from fresh import sometimes
+from fresh import slow
 from numpy.typing import NDArray
 
 from benchmarks.frontend import bench_frontend, bench_many_values
@@ -113,7 +113,7 @@ def test_from_samples_to_a_decision(kind: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", fresh.some(["virtual-pico", "virtual-pico-stock"]))
-@sometimes
+@slow
 def test_emulated_pico(name: str, folder: Path, tmp_path: Path) -> None:
     """In firmware and as native modules on stock firmware: the same features, within a limit of cycles."""
     image = build.build_firmware(name, {}, tmp_path / "image")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from commands import execute
 from documents import blocks
-from fresh import FULL, sometimes
+from fresh import FULL, slow
 from test_store import RecordedPico, run_device
 from test_training import device, every, packed, told
 
@@ -657,7 +657,7 @@ def taken(n: int) -> list[int]:
     return [i % 4 for i in range(n) if i % 3 != 2]
 
 
-@sometimes
+@slow
 def test_power_cuts_at_flash_commands_of_the_virtual_pico(tmp_path: Path) -> None:
     """A learner and a recorder in the Pico's own flash: each command, half done or complete, leaves a state that the
     twin knows, and from there both continue in the same way. The board is resumed on desktop MicroPython.

@@ -17,7 +17,7 @@ import class_cases
 import numpy as np
 import pytest
 from commands import edgelora, execute, result
-from fresh import in_full_runs, sometimes
+from fresh import in_full_runs, slow
 
 from benchmarks.swap import MODEL, WIDTHS, layers_and_adapters
 from edgelora.base.resources import ROOT
@@ -183,7 +183,7 @@ def test_commands(tmp_path: Path) -> None:
         board.kill()
 
 
-@sometimes
+@slow
 def test_files_of_firmware_without_a_store_stay(tmp_path: Path) -> None:
     """A Pico whose filesystem fills the whole storage keeps it, with adapters in a folder. Other data is erased."""
     _, (adapter,) = layers_and_adapters((32, 8), 1)

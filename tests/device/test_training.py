@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import reference
 from documents import blocks
-from fresh import FULL, SEED, sometimes
+from fresh import FULL, SEED, slow
 
 from benchmarks.swap import layers_and_adapters
 from edgelora.board import build, virtual_boards
@@ -437,7 +437,7 @@ print("LEARNED", binascii.hexlify(run.store.read("me")).decode())
 """
 
 
-@sometimes
+@slow
 def test_scheduler_on_the_virtual_pico_killed_and_resumed(har: tuple[bytes, Samples], tmp_path: Path) -> None:
     """At 48 MHz with pauses; the power is cut three times, and the result is the twin's."""
     elm, samples = har

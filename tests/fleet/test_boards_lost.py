@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from commands import edgelora
 from fleet_field import Boards, join_locals, until
-from fresh import sometimes
+from fresh import slow
 
 from edgelora.base.resources import ROOT
 from edgelora.board.link.client import Link
@@ -62,7 +62,7 @@ def boards(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Boards]:
         board.kill()
 
 
-@sometimes
+@slow
 def test_power_cuts_in_every_stage(boards: Boards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before a stage's message or a moment after it: the sum has exactly the updates of the boards left at the end."""
     monkeypatch.setattr(gateway, "RETRY_SECONDS", (0.1, 0.2))

@@ -17,7 +17,7 @@ import pytest
 from commands import edgelora, result
 from fleet_boards import Fleet
 from fleet_field import Boards, join_locals, until
-from fresh import sometimes
+from fresh import slow
 
 from edgelora.base.resources import ROOT
 from edgelora.board.link.client import Link
@@ -58,7 +58,7 @@ def send(board: SimHandle, number: int) -> None:
 
 
 @pytest.mark.parametrize("boards", [2], indirect=True)
-@sometimes
+@slow
 def test_boards_on_lines(boards: Boards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway, "RETRY_SECONDS", (0.1, 0.5))
     for which in range(2):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from fresh import some, sometimes
+from fresh import slow, some
 from tflite_micro.python.tflite_micro import runtime
 
 import edgelora
@@ -126,7 +126,7 @@ def test_report_compares_with_kerass_own_layers(trained: tf.keras.Model, made: Q
     assert 15 < report.worst[0].sqnr_db < 60, str(report)
 
 
-@sometimes
+@slow
 def test_a_signal_of_the_data_is_in_the_base(trained: tf.keras.Model, tmp_path: Path) -> None:
     x, y = problem(0, 200)
     signal = Signal(50, 2, 32, 16, (Normal(0.01), Normal(0.02)), units="g")
@@ -138,7 +138,7 @@ def test_a_signal_of_the_data_is_in_the_base(trained: tf.keras.Model, tmp_path: 
     assert unpack_model(elm).signal == signal and elm == edgelora.from_keras(trained, x, y, LABELS, signal=signal).elm
 
 
-@sometimes
+@slow
 def test_command_imports_a_file(trained: tf.keras.Model, made: Quantized, tmp_path: Path) -> None:
     x, y = problem(0, 200)
     np.savez(tmp_path / "data.npz", x=x, y=y)
@@ -154,7 +154,7 @@ def test_command_imports_a_file(trained: tf.keras.Model, made: Quantized, tmp_pa
     assert np.array_equal(loaded.predict(x[:5], verbose=0), trained.predict(x[:5], verbose=0))
 
 
-@sometimes
+@slow
 def test_recurrences_are_unrolled() -> None:
     """Quantized loops crash TensorFlow, so recurrent layers are unrolled in a copy; the user's model is unchanged."""
     K.utils.set_random_seed(1)

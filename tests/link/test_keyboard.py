@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fresh import FULL, sometimes
+from fresh import FULL, slow
 from processes import result
 from typed import drawn_text, language_base, misleading_text
 
@@ -33,7 +33,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "author_text", lambda name: (drawn_text(16384, 2, OWNERS[name]), drawn_text(4000, 3, 7)))
 
 
-@sometimes
+@slow
 def test_a_board_learns_what_is_typed(tmp_path: Path) -> None:
     """On a desktop board: adapters and suggestions equal the twin's, also after a reset, and the page shows them."""
     report, page = demo.demo_keyboard("unix", *OWNERS, 16384, tmp_path, quiet=True)
@@ -105,7 +105,7 @@ def test_two_authors_are_needed(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "both john_f_kennedy: give two authors" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-@sometimes
+@slow
 def test_a_board_that_has_an_earlier_run(tmp_path: Path) -> None:
     """It begins with the base alone. A board without the base gets it."""
     board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import edgelora, result
-from fresh import sometimes
+from fresh import slow
 from random_models import random_adapter, random_model, random_ranks
 
 from benchmarks.swap import layers_and_adapters
@@ -328,6 +328,6 @@ def pico(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     board.kill()
 
 
-@sometimes
+@slow
 def test_on_the_emulated_pico(pico: str, folder: Path) -> None:
     every_case(pico, folder)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from documents import blocks
-from fresh import in_full_runs, some, sometimes
+from fresh import in_full_runs, slow, some
 from once import made_once
 
 from edgelora.base.resources import ROOT
@@ -218,7 +218,7 @@ def test_cmake_package(library: Path, trained: Trained, tmp_path: Path) -> None:
     run(tmp_path / "used" / "user")
 
 
-@sometimes
+@slow
 def test_cmake_subdirectory(library: Path, trained: Trained, tmp_path: Path) -> None:
     """The page's own commands: the example builds the library around it, here by clang."""
     (tmp_path / "dist").mkdir()
@@ -291,7 +291,7 @@ def build_sketch(board: Emulated, library: Path, sketch: Path, folder: Path) -> 
 
 
 @pytest.mark.parametrize("board", some([pytest.param(MICROBIT, id="Cortex-M0"), pytest.param(RISCV, id="RV32")]))
-@sometimes
+@slow
 def test_arduino_sketch(board: Emulated, library: Path, trained: Trained, tmp_path: Path) -> None:
     """On an emulated micro:bit, with its 16 KB of RAM, and on an RV32: the twin's losses, classes and adapter."""
     program = build_sketch(board, library, library / "examples" / "Personalize" / "Personalize.ino", tmp_path)

@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from fresh import sometimes
+from fresh import slow
 
 from benchmarks.kernels import SHAPES
 from edgelora.base.resources import ROOT
@@ -44,7 +44,7 @@ def test_lists_every_benchmark() -> None:
 
 
 @pytest.mark.skipif(compiler() != WRITTEN.compiler, reason="bytes are another compiler's")
-@sometimes
+@slow
 def test_bytes_are_those_compiled_now() -> None:
     now = ledger.measure(WRITTEN.cycles, WRITTEN.instructions)
     assert WRITTEN.kernels == now.kernels, STALE

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
-from fresh import FULL, in_full_runs, sometimes
+from fresh import FULL, in_full_runs, slow
 from processes import result
 from random_models import random_model
 from tflite_writer import write_tflite
@@ -195,7 +195,7 @@ def test_archives_hold_nothing_that_python_has_compiled() -> None:
     assert len(names) > 300 and not [name for name in names if "__pycache__" in name]
 
 
-@sometimes
+@slow
 def test_a_network_is_imported_planned_and_judged(user: User, made: Path) -> None:
     (made / "net.tflite").write_bytes(write_tflite(random_model(5, oracle=True)))
     assert user.result("import", "net.tflite", "-o", "net.elm")["bytes"] == (made / "net.elm").stat().st_size
@@ -257,7 +257,7 @@ def test_stock_firmware_is_flashed(user: User, tmp_path: Path) -> None:
         board.kill()
 
 
-@sometimes
+@slow
 def test_stock_firmware_takes_the_native_module(user: User, made: Path, tmp_path: Path) -> None:
     board = virtual_board.start(
         "virtual-riscv", build.program(load_board("virtual-riscv")), tmp_path, die_with_parent=True

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from esp_boot_loader import Board, plugged
 from esp_images import APP_OFFSET, BOARDS, image, program
-from fresh import FULL, some, sometimes
+from fresh import FULL, slow, some
 from page_board import Cable
 from playwright.sync_api import BrowserContext, Page, expect
 
@@ -30,7 +30,7 @@ CHECK = """async ([image, chip, offset]) => {
 
 
 @pytest.fixture(autouse=True)
-def slow(context: BrowserContext) -> None:
+def slow_connection(context: BrowserContext) -> None:
     context.add_init_script(SLOWLY)
 
 
@@ -64,7 +64,7 @@ def test_image_is_written(
     assert set(board.flash.data[:offset]) <= {0xFF} and set(board.flash.data[offset + len(data) :]) == {0xFF}
 
 
-@sometimes
+@slow
 def test_unplugged_while_it_is_flashed(
     plug: Callable, opened: Callable[[], Page], context: BrowserContext, tmp_path: Path
 ) -> None:

@@ -202,7 +202,7 @@ def pico(tmp_path: Path) -> Iterator[SimHandle]:
     board.kill()
 
 
-@fresh.sometimes
+@fresh.slow
 def test_a_pico_acts_on_what_the_page_learned(
     opened: Callable[[], Page], context: BrowserContext, pico: SimHandle, tmp_path: Path
 ) -> None:

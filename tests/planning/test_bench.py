@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fresh import sometimes
+from fresh import slow
 
 from benchmarks.continual import bench_continual
 from benchmarks.kernels import SHAPES
@@ -84,7 +84,7 @@ def test_years_remember_what_naive_learning_forgets():
     assert found["naive", 0] < found["base", 0] < found["consolidated", 40] and len(rows) == 6
 
 
-@sometimes
+@slow
 def test_a_month_recovers_from_a_turned_sensor():
     """The same days before the change; afterwards the base is worse, and what is in use is good again."""
     cells = (Cell("calm"), Cell("turned_90", 90))

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from fresh import sometimes
+from fresh import slow
 from random_models import random_input, random_model
 
 from benchmarks.networks import language
@@ -85,7 +85,7 @@ def test_large_networks_are_shrunk_step_by_step():
     assert arena(elm, recipe, tuple(choose_recompute(elm, settings, limit))) <= limit
 
 
-@sometimes
+@slow
 def test_a_transformer_needs_less_than_a_growing_set_finds(monkeypatch):
     """With outputs exchanged, too, and training is the same."""
     elm = pack_model(language(40, 32, Transformer(32, 2, (4, 4), 64)))

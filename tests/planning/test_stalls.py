@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fresh import sometimes
+from fresh import slow
 
 from benchmarks import silicon
 from benchmarks.networks import Shape, dense_chain, network
@@ -98,7 +98,7 @@ def in_flash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[st
 
 
 @pytest.mark.parametrize("name", ["perceptron", "keywords", "image"])
-@sometimes
+@slow
 def test_networks_in_flash_take_what_was_predicted(
     in_flash: tuple[dict[str, QuantModel], dict[str, dict]], name: str
 ) -> None:

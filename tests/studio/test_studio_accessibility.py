@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from chromium import AXE, FAULTS
-from fresh import sometimes
+from fresh import slow
 from playwright.sync_api import Browser, Page, expect
 from studio_projects import BOARD, federated, project, reported
 
@@ -59,7 +59,7 @@ UNSEEN = """() => {
 }"""
 
 
-@sometimes
+@slow
 def test_the_focus_is_seen_on_every_control(studios: Callable[..., Any], browser: Browser, tmp_path: Path) -> None:
     """In each view and in a dialog, with the Tab key."""
     folder = project(tmp_path / "project", {"rest": 4, "wave": 4})

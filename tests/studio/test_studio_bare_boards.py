@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fresh import in_full_runs, sometimes
+from fresh import in_full_runs, slow
 from playwright.sync_api import expect
 
 from edgelora.board.build import build_firmware
@@ -21,7 +21,7 @@ def firmware(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_firmware("virtual-pico", {}, tmp_path_factory.mktemp("firmware") / "own.uf2")
 
 
-@sometimes
+@slow
 def test_a_board_in_its_boot_loader_is_flashed(
     studios: Callable, pages: Callable, firmware: Path, tmp_path: Path
 ) -> None:

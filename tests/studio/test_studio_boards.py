@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fresh import FULL, sometimes
+from fresh import FULL, slow
 from playwright.sync_api import Page, expect
 from sensing import WAVES
 
@@ -70,7 +70,7 @@ def adapter(tmp_path: Path) -> Path:
     return path
 
 
-@sometimes
+@slow
 def test_actions_on_two_boards(studios: Callable, pages: Callable, adapter: Path) -> None:
     studio = studios()
     page = pages(studio)
@@ -136,7 +136,7 @@ def test_actions_on_two_boards(studios: Callable, pages: Callable, adapter: Path
     card(page, "two").get_by_role("button", name="Start two").click()  # the studio ends while the board starts
 
 
-@sometimes
+@slow
 def test_a_board_stays_usable_and_a_project_as_it_was(studios: Callable, pages: Callable, tmp_path: Path) -> None:
     """A running board is not opened without a click, and has its REPL when the studio has ended."""
     board = virtual_board.start("unix", None, tmp_path / "outside", die_with_parent=True)
@@ -168,7 +168,7 @@ def test_a_board_stays_usable_and_a_project_as_it_was(studios: Callable, pages: 
     card(page, "outside").get_by_text("unplugged", exact=True).wait_for()
 
 
-@sometimes
+@slow
 def test_a_virtual_board_without_power_stays_on_the_desk(studios: Callable, pages: Callable) -> None:
     """A stopped board is kept over a restart of the studio, with its files; a forgotten one is not."""
     studio = studios()
@@ -203,7 +203,7 @@ def test_a_request_to_terminate_counts_as_ctrl_c(studios: Callable, pages: Calla
     assert not virtual_boards.running()
 
 
-@sometimes
+@slow
 def test_unexpected_errors_are_shown_on_every_page(studios: Callable, pages: Callable) -> None:
     """For example a setting that can't be written: shown until someone closes it, while the rest of the page works."""
     studio = studios()
@@ -416,7 +416,7 @@ def test_a_module_that_never_ends_is_ended(session: BoardSession, module: str) -
     assert space.wait(60) and space.state == "done"
 
 
-@sometimes
+@slow
 def test_a_board_that_ignores_ctrl_c_has_its_power_cut(studios: Callable, pages: Callable) -> None:
     """Reset restores a virtual board in any state."""
     studio = studios()

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fresh import sometimes
+from fresh import slow
 from playwright.sync_api import Page, expect
 
 from edgelora.base.errors import InputError
@@ -73,7 +73,7 @@ def test_a_board_without_a_prompt_says_so() -> None:
         Console().open(Device("port", "unix", True, "unix"), lambda name, work: SimpleNamespace())
 
 
-@sometimes
+@slow
 def test_a_board_that_loops_is_interrupted_in_its_console(
     studios: Callable[..., Any], pages: Callable[..., Page]
 ) -> None:

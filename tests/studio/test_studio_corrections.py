@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fresh import sometimes
+from fresh import slow
 from playwright.sync_api import Page, expect
 from sensing import motion_base, put_board, waves
 from studio_projects import PERSON
@@ -140,7 +140,7 @@ def test_windows_that_would_help_are_asked_for_once(tmp_path: Path) -> None:
     assert "The network alone is as good so far" in corrector.words
 
 
-@sometimes
+@slow
 def test_the_page_takes_corrections(studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path) -> None:
     """They teach at once: the board then uses what they made, without a pause of the page."""
     project = tmp_path / "project"

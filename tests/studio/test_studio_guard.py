@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fresh import sometimes
+from fresh import slow
 from processes import edgelora
 
 from edgelora.board.link.protocol import LINK_VERSION, Op, Status
@@ -226,7 +226,7 @@ def test_paths_that_are_no_folder_are_refused(tmp_path: Path) -> None:
         assert "can't be used as a project folder" in said and "give a writable folder" in said
 
 
-@sometimes
+@slow
 def test_a_project_is_served_once(studios) -> None:
     studio = studios()
     said = edgelora("studio", studio.folder, "--no-browser", code=1).stderr
@@ -346,7 +346,7 @@ def evil() -> Iterator[EvilBoard]:
     board.close()
 
 
-@sometimes
+@slow
 def test_text_from_a_board_is_escaped(studios: Callable, pages: Callable, evil: EvilBoard) -> None:
     page = pages(studios())
     shown = '<img src=x onerror="window.hurt=1"><script>'

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fresh import in_full_runs, some, sometimes
+from fresh import in_full_runs, slow, some
 from playwright.sync_api import Page, expect
 from processes import metric_lines, read_report
 from sensing import motion_base
@@ -52,7 +52,7 @@ def begin(page: Page, how_long: str) -> None:
     page.get_by_role("button", name="Learn", exact=True).click()
 
 
-@sometimes
+@slow
 def test_two_pages_at_once(studios: Studios, pages: Pages, tmp_path: Path) -> None:
     """Each page shows the other's changes, and an open drop-down stays open meanwhile."""
     project(tmp_path / "project", {"circle": 4, "wave": 4})
@@ -71,7 +71,7 @@ def test_two_pages_at_once(studios: Studios, pages: Pages, tmp_path: Path) -> No
     expect(page.get_by_label("Length")).to_have_value(re.compile("^thorough"))
 
 
-@sometimes
+@slow
 def test_choices_survive_a_reload(studios: Studios, pages: Pages, tmp_path: Path) -> None:
     """Settings of a run, a source and files before they are used; another page has them, too."""
     project(tmp_path / "project", {"circle": 4, "wave": 4})
@@ -227,7 +227,7 @@ def stored(studio: Any, name: str = "") -> tuple[StoreState, bytes]:
     ("leads", "how_long", "updates"),
     some([("board", "thorough", 10), ("with this computer", "usual", 20)]),
 )
-@sometimes
+@slow
 def test_a_run_outlives_its_page_and_its_cable(
     studios: Studios, pages: Pages, tmp_path: Path, leads: str, how_long: str, updates: int
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import result
-from fresh import FULL, sometimes
+from fresh import FULL, slow
 from playwright.sync_api import Page, expect
 from sensing import adapters, motion_base, put_board, waves
 
@@ -180,7 +180,7 @@ def test_rings_have_a_fixed_size(session: BoardSession) -> None:
     assert live.window(live.end, len(part)) is not None
 
 
-@sometimes
+@slow
 def test_memory_does_not_grow_over_minutes() -> None:
     """Motion and sound, 2,500 parts each: the view holds as much memory at the end as at half time."""
     live, cursor, rng = Live(SimpleNamespace()), Cursor(), np.random.default_rng(2)
@@ -215,7 +215,7 @@ def test_columns_of_a_spectrogram() -> None:
     assert (whole[:, 2:].max(1) > 200).all() and not Spectrogram(rate).feed(np.zeros(rate, np.int16))[:, 2:].any()
 
 
-@sometimes
+@slow
 def test_a_page_sees_and_switches(studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path) -> None:
     """Frames are drawn, an adapter is switched while running, a hidden page gets nothing, names are text."""
     hostile = "<img src=x onerror=alert(1)>"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fresh import sometimes
+from fresh import slow
 from playwright.sync_api import Page, expect
 from sensing import motion_base, put_board, waves
 from studio_projects import PERSON
@@ -60,7 +60,7 @@ def session(tmp_path: Path) -> Iterator[BoardSession]:
     board.stop()
 
 
-@sometimes
+@slow
 def test_a_still_sensor_is_nothing_in_the_live_view(session: BoardSession, tmp_path: Path) -> None:
     """With the user's samples, and with the base's training data; if switched off, it is a class."""
     base, live = motion_base(), session.of(Live)
@@ -134,7 +134,7 @@ def test_a_held_button_records_consecutive_windows(tmp_path: Path) -> None:
         taker.release()
 
 
-@sometimes
+@slow
 def test_the_page_records_while_it_classifies(
     studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fresh import fresh_seeds, sometimes
+from fresh import fresh_seeds, slow
 from numpy.typing import NDArray
 from playwright.sync_api import Page, expect
 
@@ -104,7 +104,7 @@ def test_words_of_the_user_are_learned_by_layers() -> None:
     assert prospect(base, known).suited(USUAL) == USUAL
 
 
-@sometimes
+@slow
 def test_own_words(studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path) -> None:
     """From an empty page: the base for sound, a recording of each of two words, learn, the verdict, recognition."""
     page = pages(studios())

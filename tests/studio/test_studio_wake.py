@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from chromium import hears, launched
 from conftest import WAIT_MS, Studio
-from fresh import sometimes
+from fresh import slow
 from playwright.sync_api import Browser, Locator, Page
 from recurrent_sketches import SvdfSketch
 from wake_words import MODELS
@@ -75,7 +75,7 @@ def test_files_that_are_no_wake_word_leave_the_one_that_is_there(tmp_path: Path)
     assert project.of(ProjectWake).missing == "Give the wake word first."
 
 
-@sometimes
+@slow
 def test_a_wake_word_learns_its_owner(
     studios: Callable[[str], Studio], pages: Callable[[Studio], Page], tmp_path: Path
 ) -> None:

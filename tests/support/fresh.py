@@ -1,20 +1,21 @@
-"""Random seeds of the tests, and how many. pytest prints EDGELORA_SEED; setting it reproduces a run."""
+"""Which tests and cases run: the same in every `make test`; all, with seeds drawn anew, in `make test-all`.
+
+pytest prints EDGELORA_SEED; setting it reproduces a full run.
+"""
 
 from __future__ import annotations
 
 import os
-import random
 import secrets
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 import pytest
 
 T = TypeVar("T")
-Test = TypeVar("Test", bound=Callable[..., Any])
 
-SEED = int(os.environ.setdefault("EDGELORA_SEED", str(secrets.randbelow(2**31))))  # shared with pytest-xdist's workers
 FULL = bool(os.environ.get("EDGELORA_FULL"))  # `make test-all`
+SEED = int(os.environ.setdefault("EDGELORA_SEED", str(secrets.randbelow(2**31) if FULL else 1)))  # for all workers
 
 
 def fresh_seeds(count: int) -> range:
@@ -23,9 +24,8 @@ def fresh_seeds(count: int) -> range:
 
 
 def some(cases: Sequence[T], count: int = 1) -> list[T]:
-    """All cases in a full run, else `count` of them, in order; which ones is drawn anew in every run."""
-    drawn = sorted(random.Random(SEED).sample(range(len(cases)), count))
-    return list(cases) if FULL else [cases[i] for i in drawn]
+    """All cases in a full run, else `count` of them, at equal distances from the first on."""
+    return list(cases) if FULL else [cases[i * len(cases) // count] for i in range(count)]
 
 
 def in_full_runs(why: str) -> pytest.MarkDecorator:
@@ -33,11 +33,7 @@ def in_full_runs(why: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not FULL, reason=f"{why}: make test-all")
 
 
-def sometimes(test: Test) -> Test:
-    """Marks a test that takes many seconds: about a third of these are drawn in a usual run, others in every run."""
-    drawn = FULL or random.Random(f"{SEED} {test.__module__} {test.__name__}").random() < 1 / 3
-    marked: Test = pytest.mark.skipif(not drawn, reason="not drawn this time: make test-all")(test)
-    return marked
+slow = in_full_runs("takes many seconds")
 
 
 def rounds(count: int) -> int:
