@@ -6,11 +6,8 @@ const CALLS = {
   print: { name: "Say", text: quoted },
 };
 const SENSORS = {
-  motion: {
-    imports: ["from edgelora.sources import MPU6050", "from machine import I2C, Pin"],
-    text: "MPU6050(I2C(0, sda=Pin(4), scl=Pin(5), freq=400_000), round(signal.rate), scales=signal.scales)",
-  },
-  sound: { imports: ["from edgelora.sources import I2S"], text: "I2S(16, 17, 18, round(signal.rate))" },
+  motion: "open_sensor('mpu6050', (4, 5), round(signal.rate), signal.scales)",
+  sound: "open_sensor('i2s', (16, 17, 18), round(signal.rate))",
 };
 
 /** Text as Python's ascii() writes it. */
@@ -30,12 +27,11 @@ export function quoted(text) {
 /** The text of main.py. board: `base`, its `path`, `labels` of all classes, and the name of the `adapter` in the store;
  * acts: `label`, `kind` and `target` each. */
 export function program({ base, path, labels, adapter }, acts) {
-  const sensor = SENSORS[base.name];
   const used = [...new Set(acts.map(({ kind }) => CALLS[kind].name))].sort();
   const imports = [
     `from edgelora.actions import ${[...used, "run"].join(", ")}`,
     "from edgelora.pipeline import Pipeline",
-    ...sensor.imports,
+    "from edgelora.sources import open_sensor",
     "from edgelora.store import Store, default_place",
   ];
   const module = (line) => line.split(" ")[1];
@@ -61,7 +57,7 @@ export function program({ base, path, labels, adapter }, acts) {
     "store.open(model)",
     `store.use(${quoted(adapter)})`,
     "signal = model.signal",
-    `sensor = ${sensor.text}`,
+    `sensor = ${SENSORS[base.name]}`,
     `pipeline = Pipeline(model, sensor, vote=(${VOTE}))`,
     "actions = {",
     ...lines,

@@ -146,7 +146,7 @@ def test_owners_switch_while_a_board_listens(board: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("enrol nabu.elm --pins 4,5", "give SCK,WS,SD"),
+        ("enrol nabu.elm --pins 4,5", "give SCK, WS, SD"),
         ("listen nabu.elm --switch 3=1", "there are 0 adapters"),
         ("listen nabu.elm --source nothing", "nothing"),
         ("learn nabu.elm --owner a/anna --owner b/anna", "give each folder another name"),

@@ -132,7 +132,7 @@ def test_a_network_with_history_gets_windows_of_frames(board: str, base: Path, s
 
 def test_what_is_refused(board: str, base: Path, tmp_path: Path) -> None:
     settings = ("record", base, "--label", "x", "-o", tmp_path / "x.npz", "--port", board)
-    assert "give SDA,SCL" in edgelora(*settings, "--pins", "4", code=1)
+    assert "give SDA, SCL" in edgelora(*settings, "--pins", "4", code=1)
     assert "no module named" in edgelora(*settings, "--source", "no_such_module", "--count", 1, code=1)
     other = Dataset(np.zeros((2, 1, 20, 3), np.float32), np.zeros(2, np.int64), ["a"])
     save_dataset(other, tmp_path / "x.npz")

@@ -331,11 +331,13 @@ def request(tree: Tree) -> None:
 def sensor(tree: Tree) -> None:
     code = """
 from array import array
-from edgelora.sources import Moon
+from edgelora.sources import open_sensor
 a = array("h", [0])
-print(Moon(1, 1).read_into(a), a)
+print(open_sensor("moon", [9], 1).read_into(a), a)
 """
     assert on_micropython(tree, "sources", code) == "1 array('h', [27])\n"
+    assert "moon, mpu6050" in tree.edgelora("record", "--help")
+    assert "the moon" in tree.python("from edgelora.studio.views.signals import source_titles\nprint(source_titles())")
     if FULL:
         tree.pytest("tests/package/test_stubs.py")
 

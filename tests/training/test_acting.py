@@ -89,13 +89,8 @@ def test_every_kind_of_action() -> None:
 @pytest.mark.parametrize(
     ("source", "pins", "line"),
     [
-        (
-            "lsm6ds3",
-            (2, 3),
-            "LSM6DS3(I2C(1, sda=Pin(2), scl=Pin(3), freq=400000), round(signal.rate), scales=signal.scales)",
-        ),
-        ("adc", (26, 27), "ADC([26, 27], round(signal.rate), scales=signal.scales)"),
-        ("i2s", (10, 11, 12), "I2S(10, 11, 12, round(signal.rate), scales=signal.scales)"),
+        ("lsm6ds3", (2, 3), "open_sensor('lsm6ds3', (2, 3), round(signal.rate), signal.scales, bus=1)"),
+        ("adc", (26,), "open_sensor('adc', (26,), round(signal.rate), signal.scales, bus=1)"),
         ("waves", (), "__import__('waves').source()"),
     ],
 )
@@ -166,7 +161,7 @@ def test_impossible_actions_are_refused(act: Act) -> None:
         ({"sense": Sense("main")}, "not a sensor"),
         ({"sense": Sense("import")}, "not a sensor"),
         ({"sense": Sense("a.b")}, "not a sensor"),
-        ({"sense": Sense("mpu6050", (4,))}, "give the pins"),
+        ({"sense": Sense("mpu6050", (4,))}, "give SDA, SCL"),
         ({"vote": Vote(3, 2)}, "vote 3 of 2"),
         ({"adapter": "../x"}, "1 to 24"),
     ],

@@ -12,6 +12,7 @@ from edgelora.base.streams import note, say
 from edgelora.board import virtual_boards
 from edgelora.board.resetting import reset
 from edgelora.core.formats.files import write_atomic
+from edgelora.core.sensors import named, pins_of
 from edgelora.learn.training.actions import (
     MAIN_PATH,
     RULE_PATH,
@@ -49,9 +50,7 @@ def add_commands(add: Add) -> None:
         "--data", type=Path, help="samples (.npz): windows that resemble none of them are 'nothing' (not checked)"
     )
     p.add_argument("--name", default=NAME, help="adapter name in the board's store, - for the base alone (%(default)s)")
-    p.add_argument(
-        "--source", default="mpu6050", help="mpu6050, lsm6ds3, adc, i2s or a module on the board with source()"
-    )
+    p.add_argument("--source", default="mpu6050", help=f"{named()} or a module on the board with source()")
     p.add_argument(
         "--pins", default="4,5", help="pins of the sensor: SDA,SCL, or SCK,WS,SD, or analog pins (%(default)s)"
     )
@@ -110,7 +109,4 @@ def _show(args: argparse.Namespace, made: Acting, result: dict[str, Any], words:
 
 
 def _sense(args: argparse.Namespace) -> Sense:
-    pins = [pin for pin in args.pins.split(",") if pin]
-    if not all(pin.isdecimal() for pin in pins):
-        raise InputError(f"--pins {args.pins}: give numbers, for example 4,5")
-    return Sense(args.source, tuple(map(int, pins)), args.bus)
+    return Sense(args.source, pins_of(args.pins), args.bus)

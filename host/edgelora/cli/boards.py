@@ -200,11 +200,11 @@ def _stop(args: argparse.Namespace) -> None:
 
 def _around(args: argparse.Namespace) -> tuple[str | None, list[tuple[int, float]]]:
     """The recording of --i2c, and the button presses of --press."""
-    from edgelora.board.sim.world import parse_press
+    from edgelora.board.sim.world import CHIPS, parse_press
 
     chip, _, file = (args.i2c or "").partition("=")
-    if args.i2c and not (chip == "mpu6050" and file):
-        raise InputError(f"--i2c {args.i2c}: give mpu6050=FILE, or mpu6050=demo")
+    if args.i2c and not (chip in CHIPS and file):
+        raise InputError(f"--i2c {args.i2c}: give {' or '.join(CHIPS)}=FILE, or =demo")
     return file or None, [press for text in args.press for press in parse_press(text)]
 
 

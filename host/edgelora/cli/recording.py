@@ -18,6 +18,7 @@ from edgelora.base.errors import InputError
 from edgelora.base.streams import note
 from edgelora.board.link.client import Link
 from edgelora.core.formats.signal import Signal
+from edgelora.core.sensors import check_pins, named, pins_of
 from edgelora.core.twin import device
 from edgelora.learn.training.base import load_base
 from edgelora.learn.training.recording import Takes, Window, windows_of
@@ -83,7 +84,7 @@ def _add_record(add: Add) -> None:
     p.add_argument(
         "-o", "--output", type=Path, default=Path("samples.npz"), help="an existing file is appended to (%(default)s)"
     )
-    p.add_argument("--source", default="mpu6050", help="mpu6050, lsm6ds3 or a module on the board with source()")
+    p.add_argument("--source", default="mpu6050", help=f"{named()} or a module on the board with source()")
     p.add_argument("--pins", default="4,5", metavar="SDA,SCL", help="pins of the sensor (%(default)s)")
     p.add_argument("--bus", type=whole(0, 7), default=0, help="the I2C bus (%(default)s)")
     add_frames(p)
@@ -126,10 +127,9 @@ def cmd_record(args: argparse.Namespace) -> None:
 
 
 def _open(link: Link, args: argparse.Namespace, signal: Signal) -> None:
-    pins = args.pins.split(",")
-    if len(pins) != 2 or not all(pin.isdecimal() for pin in pins):
-        raise InputError(f"--pins {args.pins}: give SDA,SCL, for example 4,5")
-    settings = {"pins": [int(pin) for pin in pins], "bus": args.bus, "rate": round(signal.rate)}
+    pins = pins_of(args.pins)
+    check_pins(args.source, pins)
+    settings = {"pins": list(pins), "bus": args.bus, "rate": round(signal.rate)}
     scales = list(signal.scales) if signal.front == "none" else None  # a front end's outputs have others than counts
     rate, channels = link.sense(args.source, scales=scales, **settings)
     if channels != signal.channels or device.module("pipeline").far(rate, signal.rate):

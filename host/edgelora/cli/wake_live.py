@@ -13,6 +13,7 @@ from edgelora.base.streams import note, say
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import WatchReply
 from edgelora.core.front_ends import AUDIO_RATE
+from edgelora.core.sensors import check_pins, pins_of
 from edgelora.learn.training.base import load_adapter
 from edgelora.learn.training.board_learner import BoardLearner
 from edgelora.learn.training.board_paths import SWITCHED_PATH
@@ -201,11 +202,10 @@ class _Adapters:
 
 
 def _open(link: Link, args: argparse.Namespace) -> None:
-    pins = args.pins.split(",")
-    if len(pins) != 3 or not all(pin.isdecimal() for pin in pins):
-        raise InputError(f"--pins {args.pins}: give SCK,WS,SD, for example 16,17,18")
+    pins = pins_of(args.pins)
+    check_pins(args.source, pins)
     buttons = [] if args.button is None else [args.button]
-    rate, channels = link.sense(args.source, pins=[int(pin) for pin in pins], rate=AUDIO_RATE, buttons=buttons)
+    rate, channels = link.sense(args.source, pins=list(pins), rate=AUDIO_RATE, buttons=buttons)
     if channels != 1 or abs(rate - AUDIO_RATE) > AUDIO_RATE // 20:
         raise InputError(f"the source has {channels} channels at {rate:g} Hz, a wake word hears one at {AUDIO_RATE}")
 

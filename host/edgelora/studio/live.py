@@ -24,6 +24,7 @@ from edgelora.base.errors import EdgeloraError, InputError
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import Decision, LinkError
 from edgelora.core.formats.signal import Signal
+from edgelora.core.sensors import sensors
 from edgelora.learn.training.base import Base, adapter_ranks
 from edgelora.learn.training.board_learner import BoardLearner
 from edgelora.learn.training.board_paths import SWITCHED_PATH
@@ -40,7 +41,6 @@ MOST_KEPT = 1 << 21  # values, whatever the rate
 DECISIONS_KEPT = 600
 POLL_SECONDS = 0.015  # between polls of the board,
 PAUSED_SECONDS = 0.25  # and while the view is paused, to empty the sensor's queue
-OWN_SOURCES = ("mpu6050", "lsm6ds3", "adc", "i2s")  # included in EdgeLoRA; others are modules on the board
 OWN_RATE = 50  # samples per second of a sensor without a network
 
 
@@ -587,8 +587,8 @@ def _described(
     source: Source, base: Base | None, rate: float, channels: int, scales: Sequence[float]
 ) -> dict[str, Any]:
     signal = base.model.signal if base else None
-    motion = isinstance(source, Sensor) and source.source in ("mpu6050", "lsm6ds3")
-    units = re.split(r"[,;]\s*(?:then\s+)?", signal.units if signal else "g, rad/s" if motion else "")
+    own = sensors().get(source.source) if isinstance(source, Sensor) else None
+    units = re.split(r"[,;]\s*(?:then\s+)?", signal.units if signal else own.units if own else "")
     return {
         "source": source.name,
         "base": base.name if base else "",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgelora.core.sensors import sensors
+
 from .board_session import BoardSession
 from .job import Job
-from .live import OWN_SOURCES, Live, Sensor
+from .live import Live, Sensor
 from .project import Project
 from .training_options import Offer
 
@@ -55,7 +57,7 @@ class SourceWish:
         first, self._seen = self._seen is None, now
         if isinstance(source, Sensor):
             self.buttons = ", ".join(map(str, source.buttons))
-            if source.source in OWN_SOURCES:
+            if source.source in sensors():
                 self.kind, self.pins = source.source, ", ".join(map(str, source.pins))
             else:
                 self.kind, self.module = "module", source.source

@@ -12,29 +12,18 @@ _ENDED = "Ctrl-C interrupted the source"
 
 def _source_of(request):
     # A sensor by its name, or the result of `source()` in a module on the board.
+    from .sources import SENSORS, open_sensor
+
     name = request["source"]
-    if name not in ("mpu6050", "lsm6ds3", "adc", "i2s"):
-        micropython.kbd_intr(3)  # user code, which may never return
-        try:
-            return __import__(name).source()
-        except KeyboardInterrupt:
-            raise RuntimeError(_ENDED)
-        finally:
-            micropython.kbd_intr(-1)
-    from machine import I2C, Pin
-
-    from . import sources
-
-    pins, rate, scales = [Pin(pin) for pin in request["pins"]], request["rate"], request.get("scales")
-    if name == "adc":
-        return sources.ADC(pins, rate, scales=scales)
-    if name == "i2s":
-        sck, ws, sd = request["pins"]
-        return sources.I2S(sck, ws, sd, rate, scales=scales)
-    sda, scl = pins
-    i2c = I2C(request.get("bus", 0), sda=sda, scl=scl, freq=400000)
-    kind = sources.MPU6050 if name == "mpu6050" else sources.LSM6DS3
-    return kind(i2c, rate, scales=scales)
+    if name in SENSORS:
+        return open_sensor(name, request["pins"], request["rate"], request.get("scales"), request.get("bus", 0))
+    micropython.kbd_intr(3)  # user code, which may never return
+    try:
+        return __import__(name).source()
+    except KeyboardInterrupt:
+        raise RuntimeError(_ENDED)
+    finally:
+        micropython.kbd_intr(-1)
 
 
 class SensorHandlers:

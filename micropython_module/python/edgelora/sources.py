@@ -4,6 +4,9 @@
 A source has `rate` (samples per second), `channels` (values per sample), `scales` (units per count of each channel, or
 None), `overruns` (samples lost, or an estimate), `ended`, and `read_into(buffer)`: it copies the whole samples that are
 available into an int16 buffer without waiting, allocates nothing (except for a .csv), and returns how many.
+
+SENSORS names the drivers. Such a class is the one record of its sensor: requests, programs, commands and pages take its
+`title`, `roles`, `usual` pins and `units` from here, and open it by `open_sensor`.
 """
 
 import struct
@@ -32,6 +35,15 @@ class Source:
     scales: Sequence[float] | None  # units per count of each channel, where known
     overruns: int  # samples lost because they were not read in time; an estimate but for `Host`
     ended: bool  # no more samples will come
+    title = ""  # of sensors, in a list
+    roles: Sequence[str] = ()  # of sensors: what each pin is for; none: an analog input each
+    usual: Sequence[int] = ()  # of sensors: pins of a Pico
+    units = ""  # of sensors: of the channels' values, where known
+
+    @classmethod
+    def on_pins(cls, pins: Sequence[int], rate: float, scales: Sequence[float] | None, bus: int) -> "Source":
+        """Opens a sensor at these pins. bus: its number, where the pins belong to a bus."""
+        raise NotImplementedError
 
     def __init__(self, rate: float, channels: int, scales: Sequence[float] | None = None) -> None:
         self.rate = rate
@@ -129,9 +141,14 @@ class ADC(_Ring):
     """
 
     overruns: int
+    title, usual = "analog pins", (26,)
+
+    @classmethod
+    def on_pins(cls, pins: Sequence[int], rate: float, scales: Sequence[float] | None, bus: int) -> "Source":
+        return cls(pins, rate, scales=scales)
 
     def __init__(
-        self, pins: Sequence[Any], rate: int, room: int = 256, timer: int = -1, scales: Sequence[float] | None = None
+        self, pins: Sequence[Any], rate: float, room: int = 256, timer: int = -1, scales: Sequence[float] | None = None
     ) -> None:
         import machine
 
@@ -175,6 +192,15 @@ class ADC(_Ring):
 
 class _Motion(Source):
     # A motion sensor on I2C with its own clock and a FIFO of samples: acceleration in g, then rotation in rad/s.
+
+    roles, usual, units = ("SDA", "SCL"), (4, 5), "g, rad/s"
+
+    @classmethod
+    def on_pins(cls, pins, rate, scales, bus):
+        from machine import I2C, Pin
+
+        sda, scl = pins
+        return cls(I2C(bus, sda=Pin(sda), scl=Pin(scl), freq=400000), rate, scales=scales)
 
     def __init__(self, i2c, address, rate, own, scales, little, order, batch):
         if scales is None:
@@ -237,6 +263,7 @@ class MPU6050(_Motion):
     """
 
     overruns: int
+    title = "motion: MPU-6050"
 
     _fifo = 0x74
 
@@ -287,6 +314,7 @@ class LSM6DS3(_Motion):
     """
 
     overruns: int
+    title = "motion: LSM6DS3"
 
     _fifo = 0x3E
 
@@ -339,13 +367,19 @@ class I2S(Source):
     """
 
     overruns: int
+    title, roles, usual = "microphone on I2S", ("SCK", "WS", "SD"), (10, 11, 12)
+
+    @classmethod
+    def on_pins(cls, pins: Sequence[int], rate: float, scales: Sequence[float] | None, bus: int) -> "Source":
+        sck, ws, sd = pins
+        return cls(sck, ws, sd, rate, scales=scales)
 
     def __init__(
         self,
         sck: Any,
         ws: Any,
         sd: Any,
-        rate: int = 16000,
+        rate: float = 16000,
         bits: int = 32,
         id: int = 0,
         samples: int = 256,
@@ -517,3 +551,13 @@ class Recording(Source):
 
     def close(self) -> None:
         self._file.close()
+
+
+SENSORS = {"mpu6050": MPU6050, "lsm6ds3": LSM6DS3, "adc": ADC, "i2s": I2S}
+
+
+def open_sensor(
+    name: str, pins: Sequence[int], rate: float, scales: Sequence[float] | None = None, bus: int = 0
+) -> Source:
+    """Opens one of SENSORS. pins: in the order of its `roles`; rate: samples per second; bus: the number of its I2C."""
+    return SENSORS[name].on_pins(pins, rate, scales, bus)

@@ -341,9 +341,8 @@ class Link(Channel):
     def sense(self, source: str, **settings: Any) -> tuple[float, int]:
         """Starts a source on the board by name, or a module on the board.
 
-        `mpu6050` and `lsm6ds3` (bus, pins [SDA, SCL], rate, scales), `adc` (pins, rate, scales), `i2s` (pins [SCK, WS,
-        SD], rate, scales). buttons: pins, each with a button to ground, reported by `watch`. Returns its samples per
-        second and its channels.
+        source: of `edgelora.core.sensors`, with pins in the order of its roles, rate, scales and bus. buttons: pins,
+        each with a button to ground, reported by `watch`. Returns its samples per second and its channels.
         """
         made = self._control(Op.SENSE_OPEN, source=source, **settings)
         self._sensed = int(made["channels"])

@@ -169,13 +169,13 @@ class World:
         self._playing: Any = None
         self._sounding: Any = None
         self._due: list[tuple[float, int, bool]] = []  # when a pin is pressed or released
-        self._sensor = Mpu6050(clock)
+        self._chips = [make(clock) for make in CHIPS.values()]
         self._microphone = Microphone(mcu)
         self._oscillator = RingOscillator(mcu)
         self._pins = state_dir / PINS
         self._driven: dict[int, int] | None = None
         for bus in mcu.i2c:
-            _Wire(mcu, bus, self._sensor)
+            _Wire(mcu, bus, self._chips)
 
     def look(self) -> None:
         """Performs the actions that are due."""
@@ -216,7 +216,8 @@ class World:
         world = _read(self._path)
         try:
             if (motion := world.get("motion")) and motion != self._playing:
-                self._sensor.play(*load_motion(motion[0]))
+                for chip in self._chips:
+                    chip.play(*load_motion(motion[0]))
                 self._playing = motion
             if (sound := world.get("sound")) and sound != self._sounding:
                 self._microphone.play(load_sound(Path(sound[0])).tolist())
@@ -236,10 +237,11 @@ class World:
 
 
 class _Wire:
-    """Connects a device to one of the chip's I2C buses. A byte takes the time of nine bits at the bus's clock."""
+    """Connects devices to one of the chip's I2C buses. A byte takes the time of nine bits at the bus's clock."""
 
-    def __init__(self, mcu: RP2040, bus: RPI2C, device: Mpu6050) -> None:
-        self._bus, self._device = bus, device
+    def __init__(self, mcu: RP2040, bus: RPI2C, devices: Sequence[Mpu6050]) -> None:
+        self._bus, self._devices = bus, {device.address: device for device in devices}
+        self._device = devices[0]  # the one that was addressed last
         self._then: Callable[[], None] = bus.complete_stop
         self._alarm = mcu.clock.create_alarm(lambda: self._then())
         bus.on_connect = self._connect
@@ -252,8 +254,9 @@ class _Wire:
         self._alarm.schedule(8.0 * cycles)
 
     def _connect(self, address: int, mode: int) -> None:
-        mine = address == self._device.address
+        mine = address in self._devices
         if mine:
+            self._device = self._devices[address]
             self._device.begin(writing=not mode)
         self._later(lambda: self._bus.complete_connect(mine))
 
@@ -369,3 +372,6 @@ class Mpu6050:
         if register == self.VALUES:
             self._registers[self.VALUES : self.VALUES + 14] = self._counts(self._clock())
         return self._registers[register]
+
+
+CHIPS = {"mpu6050": Mpu6050}  # on every I2C bus of an emulated chip, by the name of their driver

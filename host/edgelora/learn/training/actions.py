@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from edgelora.base.errors import InputError
 from edgelora.board.link.client import Link
+from edgelora.core.sensors import MOST_PIN, check_pins, named, sensors
 from edgelora.core.store_names import store_name
 from edgelora.core.twin import device
 from edgelora.model.datasets.dataset import Dataset
@@ -30,7 +31,6 @@ KEPT_PATH = "/main.old.py"  # a copy of a main.py that EdgeLoRA did not write
 MADE_BY = '"""What this board does by itself when it sees a class. Made by EdgeLoRA'
 MOST_ACTIONS = 50
 MOST_TEXT = 200  # characters
-MOST_PIN = 54
 KEYS: tuple[str, ...] = (*"abcdefghijklmnopqrstuvwxyz0123456789", *device.module("keyboard").NAMES)
 NUMBER = re.compile(r"[0-9]{1,9}")
 MODULE = re.compile(r"[A-Za-z_]\w{0,40}", re.ASCII)
@@ -159,30 +159,17 @@ class Sense:
 
 
 def _sensor(sense: Sense, front: str) -> tuple[list[str], str]:
-    """The imports, and the expression that creates the source. The expression may use `signal`."""
-    scales = ", scales=signal.scales" if front == "none" else ""
-    pins = [int(pin) for pin in sense.pins]
-    wanted = {"mpu6050": (2, 2), "lsm6ds3": (2, 2), "i2s": (3, 3), "adc": (1, 8)}.get(sense.source)
-    if wanted and not wanted[0] <= len(pins) <= wanted[1] or not all(0 <= pin <= MOST_PIN for pin in pins):
-        raise InputError(
-            f"{sense.source} on pins {', '.join(map(str, pins)) or 'none'}: give the pins that it is connected to"
-        )
-    if sense.source in ("mpu6050", "lsm6ds3"):
-        kind = sense.source.upper()
-        i2c = f"I2C({int(sense.bus)}, sda=Pin({pins[0]}), scl=Pin({pins[1]}), freq=400_000)"
-        return (
-            ["from machine import I2C, Pin", f"from edgelora.sources import {kind}"],
-            f"{kind}({i2c}, round(signal.rate){scales})",
-        )
-    if sense.source == "adc":
-        return ["from edgelora.sources import ADC"], f"ADC([{', '.join(map(str, pins))}], round(signal.rate){scales})"
-    if sense.source == "i2s":
-        return ["from edgelora.sources import I2S"], f"I2S({', '.join(map(str, pins))}, round(signal.rate){scales})"
+    """The imports, and the expression that opens the source. The expression may use `signal`."""
+    if sense.source in sensors():
+        pins = tuple(map(int, sense.pins))
+        check_pins(sense.source, pins)
+        scales = ", signal.scales" if front == "none" else ""
+        bus = f", bus={int(sense.bus)}" if sense.bus else ""
+        opened = f"open_sensor({ascii(sense.source)}, {pins}, round(signal.rate){scales}{bus})"
+        return ["from edgelora.sources import open_sensor"], opened
     own = {"main", "boot", "edgelora"}
     if not MODULE.fullmatch(sense.source) or keyword.iskeyword(sense.source) or sense.source in own:
-        raise InputError(
-            f"{sense.source[:40]!r} is not a sensor", remedy="give mpu6050, lsm6ds3, adc, i2s, or a module"
-        )
+        raise InputError(f"{sense.source[:40]!r} is not a sensor", remedy=f"give {named()}, or a module")
     return [], f"__import__({ascii(sense.source)}).source()"
 
 

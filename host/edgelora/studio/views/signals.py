@@ -12,6 +12,7 @@ from nicegui.element import Element
 
 from edgelora.base.errors import EdgeloraError, InputError
 from edgelora.board.sim.world import parse_press, set_world
+from edgelora.core.sensors import check_pins, pins_of, sensors, usual
 from edgelora.learn.training.base import Base
 from edgelora.learn.training.streaming import signal_of
 from edgelora.model.datasets.recordings import doubts
@@ -28,20 +29,16 @@ from edgelora.studio.selections import SourceWish
 from . import widgets
 
 COMPONENT = Path(__file__).parents[1] / "static" / "signal.js"
-SOURCES = {
-    "mpu6050": "motion: MPU-6050",
-    "lsm6ds3": "motion: LSM6DS3",
-    "adc": "analog pins",
-    "i2s": "microphone on I2S",
-    "module": "a module on the board",
-    "tape": "a recording on this computer",
-}
-USUAL_PINS = {"mpu6050": "4, 5", "lsm6ds3": "4, 5", "adc": "26", "i2s": "10, 11, 12"}
-PIN_WORDS = {"mpu6050": "Pins SDA, SCL", "lsm6ds3": "Pins SDA, SCL", "adc": "Pins", "i2s": "Pins SCK, WS, SD"}
+OTHERS = {"module": "a module on the board", "tape": "a recording on this computer"}
 RECORDINGS = "recordings"
 KINDS = (".csv", ".wav", ".npz", ".json", ".cbor")
 MODULE = re.compile(r"[A-Za-z_]\w{0,40}$")
 NONE = ""
+
+
+def source_titles() -> dict[str, str]:
+    """The kinds of sources, with their titles."""
+    return {name: sensor.title for name, sensor in sensors().items()} | OTHERS
 
 
 class SignalView(Element, component=COMPONENT):
@@ -112,7 +109,7 @@ def sources(project: Project, session: BoardSession, buttons: bool = False) -> N
 def _listens_to(live: Live) -> str:
     if not live.is_running:
         return "Live input"
-    source = SOURCES.get(live.source.name, live.source.name)
+    source = source_titles().get(live.source.name, live.source.name)
     network = widgets.plain(live.base.name.removesuffix(".elm")) if live.base else "no network"
     return f"Listening to {widgets.plain(source)}, with {network}"
 
@@ -130,7 +127,7 @@ class SourceChoice:
             usual = usual_base(project, session)
             wish.base = usual.name if usual and usual.name in named else NONE
         with ui.element("div").classes("row-line choice"):
-            self._kind = widgets.Choice(SOURCES, value=wish.kind, label="Source", on_change=self._changed)
+            self._kind = widgets.Choice(source_titles(), value=wish.kind, label="Source", on_change=self._changed)
             self._pins = ui.input("Pins").classes("narrow").bind_value(wish, "pins")
             self._module = ui.input("Module").classes("narrow").bind_value(wish, "module")
             self._tape = widgets.Choice(recordings(project), label="Recording").classes("wide-select")
@@ -161,7 +158,7 @@ class SourceChoice:
     def _changed(self) -> None:
         kind = str(self._kind.value)
         if kind != self._wish.kind:
-            self._wish.kind, self._wish.pins = kind, USUAL_PINS.get(kind, "")
+            self._wish.kind, self._wish.pins = kind, usual(kind) if kind in sensors() else ""
         self._show()
 
     def _show(self) -> None:
@@ -169,8 +166,9 @@ class SourceChoice:
         if self._shown == kind:
             return
         self._shown = kind
-        self._pins.set_visibility(kind in USUAL_PINS)
-        self._pins.props(f'label="{PIN_WORDS.get(kind, "Pins")}"')
+        self._pins.set_visibility(kind in sensors())
+        if kind in sensors():
+            self._pins.props(f'label="Pins {", ".join(sensors()[kind].roles)}"')
         self._module.set_visibility(kind == "module")
         self._tape.set_visibility(kind == "tape")
         self._drop.set_visibility(kind == "tape")
@@ -192,26 +190,17 @@ class SourceChoice:
             if base is None:
                 raise InputError("a recording needs a network", remedy="choose a network")
             return load_tape(self._project, str(self._tape.value or ""), base)
-        buttons = _pins(self._wish.buttons)
+        buttons = pins_of(self._wish.buttons)
         if kind == "module":
             name = str(self._module.value or "").strip()
             if not MODULE.match(name):
                 remedy = "give the name of a module on the board that has source()"
                 raise InputError(f"{name!r} is not a module name", remedy=remedy)
             return Sensor(name, (), 0, buttons)
-        pins = _pins(str(self._pins.value or ""))
-        wanted = {"adc": range(1, 9), "i2s": (3,)}.get(kind, (2,))
-        if len(pins) not in wanted:
-            raise InputError(f"{len(pins)} pins: give {PIN_WORDS[kind]}, for example {USUAL_PINS[kind]}")
-        bus = 0 if kind in ("adc", "i2s") else pins[0] // 2 % 2  # on an RP2040, GPIO 0, 1, 4, 5... belong to I2C 0
+        pins = pins_of(str(self._pins.value or ""))
+        check_pins(kind, pins)
+        bus = pins[0] // 2 % 2 if "SDA" in sensors()[kind].roles else 0  # an RP2's GPIO 0, 1, 4, 5... are of I2C 0
         return Sensor(kind, pins, bus, buttons)
-
-
-def _pins(text: str) -> tuple[int, ...]:
-    given = [part for part in re.split(r"[,\s]+", text.strip()) if part]
-    if not all(part.isascii() and part.isdigit() and int(part) < 100 for part in given):
-        raise InputError(f"{text[:40]!r} are not pin numbers", remedy="give numbers, for example 4, 5")
-    return tuple(map(int, given))
 
 
 def adapter_choice(live: Live) -> None:
