@@ -853,9 +853,9 @@ def test_a_session_never_writes_outside_its_arena(mode: str) -> None:
                 assert a is b or apart or not together, (a, b)
 
 
-def laid_out(seed: int) -> QuantModel:
+def laid_out(seed: int, known: bool = False) -> QuantModel:
     """A random language model: odd seeds have their positions along the width, as `zoo.language_model`."""
-    model = language_model(seed)
+    model = language_model(seed, known=known)
     if not seed % 2:
         return model
     tensors = [replace(tensor, shape=(1, tensor.positions, tensor.shape[2])) for tensor in model.tensors]
@@ -864,11 +864,12 @@ def laid_out(seed: int) -> QuantModel:
     return replace(model, tensors=tensors)
 
 
+@pytest.mark.parametrize("known", [False, True], ids=lambda known: "constants too" if known else "computed")
 @pytest.mark.parametrize("seed", fresh_seeds(8))
-def test_decoding_equals_inference_of_the_window(seed: int) -> None:
+def test_decoding_equals_inference_of_the_window(seed: int, known: bool) -> None:
     """Row by row, with an adapter in use and merged, fast and plain; a full window and a sample are refused."""
     rng = np.random.default_rng(seed)
-    model = laid_out(seed)
+    model = laid_out(seed, known)
     data, rows, symbols = pack_model(model), model.input.positions, model.output.shape[2]
     ranks = bytes(int(rng.integers(1, 5)) if op.is_matrix else 0 for op in model.ops)
     adapter = pack_adapter(random_adapter(rng, model, True, ranks={i: r for i, r in enumerate(ranks) if r}))

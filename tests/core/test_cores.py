@@ -410,10 +410,13 @@ def test_all_uses_of_a_sample_are_the_same_on_every_core(programs: list[Program]
 
 
 @pytest.mark.parametrize("sizes", [None, Sizes(9, 1, 64, 4, 2, 16, 80)], ids=("small", "weights read ahead"))
-def test_decoding_is_inference_of_the_window_on_every_core(programs: list[Program], sizes: Sizes | None) -> None:
+@pytest.mark.parametrize("known", [False, True], ids=lambda known: "constants too" if known else "computed")
+def test_decoding_is_inference_of_the_window_on_every_core(
+    programs: list[Program], known: bool, sizes: Sizes | None
+) -> None:
     """Row by row, with an adapter in use and without; symbols drawn to follow are the same everywhere."""
     for seed in fresh_seeds(2):
-        rng, model = np.random.default_rng(seed), language_model(seed, sizes)
+        rng, model = np.random.default_rng(seed), language_model(seed, sizes, known)
         ranks = ranks_of(model, random_ranks(rng, model))
         files = {i: rank for i, rank in enumerate(ranks) if rank}
         adapters = (None, pack_adapter(random_adapter(rng, model, True, ranks=files)) if files else None)

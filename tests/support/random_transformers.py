@@ -53,12 +53,21 @@ WIDEST = Sizes(2, 1, 256, 8, 4, 32, 1024)
 
 
 def random_transformer(
-    seed: int, sizes: Sizes | None = None, edges: bool = False, loss: str = "cross_entropy"
+    seed: int,
+    sizes: Sizes | None = None,
+    edges: bool = False,
+    loss: str = "cross_entropy",
+    known: bool = False,
 ) -> QuantModel:
-    """A transformer of up to two blocks; `edges` adds constants that no quantizer would choose."""
+    """A transformer of up to two blocks; `edges` adds constants that no quantizer would choose.
+
+    known: before them, blocks whose inputs are in the file.
+    """
     rng = np.random.default_rng(seed)
     transformer = Transformers(rng, sizes or _random_sizes(rng), edges)
     transformer.tokens()
+    if known:
+        transformer.known_inputs()
     for _ in range(int(rng.integers(1, 3))):
         if sizes is not None or rng.random() < 0.8:
             transformer.attention()
@@ -70,7 +79,7 @@ def random_transformer(
     return transformer.model
 
 
-def language_model(seed: int, sizes: Sizes | None = None) -> QuantModel:
+def language_model(seed: int, sizes: Sizes | None = None, known: bool = False) -> QuantModel:
     """A random transformer that predicts the symbol after each of its input, from earlier ones."""
     rng = np.random.default_rng(seed)
     shared = int(rng.integers(1, 3))
@@ -79,7 +88,7 @@ def language_model(seed: int, sizes: Sizes | None = None) -> QuantModel:
         int(rng.integers(2, 20)), 1, int(rng.integers(1, 30)), heads, shared, head, int(rng.choice([9, 290]))
     )
     for drawn_seed in itertools.count(1000 * seed):
-        model = random_transformer(drawn_seed, sizes)
+        model = random_transformer(drawn_seed, sizes, known=known)
         if model.ops[0].kind in ("embed", "constant") and model.output.positions == sizes.height:
             for op in model.ops:
                 op.causal = op.kind == "attend"
@@ -137,8 +146,7 @@ class Transformers:
     def tokens(self) -> None:
         """The stream's first values: of ids, or of a convolution's outputs, perhaps with learned positions."""
         if self.rng.random() < 0.5:
-            values = np.clip(self.rng.normal(0, self._spread(), self.grid.shape), -32768, 32767).astype(np.int16)
-            self.stream = self.append(self.op("constant", 0, values=values), self.grid)
+            self.stream = self._known_stream()
         if self.embeds:
             self.embed()
         elif self.rng.random() < 0.5:
@@ -185,9 +193,10 @@ class Transformers:
 
     # --- What reads it ---
 
-    def norm(self) -> int:
+    def norm(self, source: int | None = None) -> int:
+        """A norm of the stream, or of another."""
         rng, channels = self.rng, self.sizes.channels
-        op = self.op("norm", self.stream, centred=bool(rng.random() < 0.5))
+        op = self.op("norm", self.stream if source is None else source, centred=bool(rng.random() < 0.5))
         zero_point = int(rng.choice([0, 0, -128, 127, rng.integers(-128, 128)]))
         target = Tensor(self.grid.shape, float(np.float32(1 / rng.uniform(20, 60))), zero_point)
         gamma, beta = np.exp(rng.normal(0, 0.3, channels)), rng.normal(0, 0.3, channels)
@@ -199,13 +208,14 @@ class Transformers:
             op.shift[0] = rng.choice([*NORM_SHIFTS, rng.integers(*NORM_SHIFTS)])
         return self.append(op, target)
 
-    def attention(self) -> None:
-        """Attention of a norm's rows, which goes back into the stream."""
+    def attention(self, known: tuple[int, ...] = ()) -> None:
+        """Attention of a norm's rows, which goes back into the stream. known: those of its inputs in the file."""
         rng, sizes = self.rng, self.sizes
         source, inputs = self.norm(), []
-        for heads in (sizes.heads, sizes.shared, sizes.shared):
+        for k, heads in enumerate((sizes.heads, sizes.shared, sizes.shared)):
             scale = float(np.float32(np.exp(rng.uniform(-5, -2))))
-            inputs.append(self.matrix(heads * sizes.head, source, (scale, 0)))
+            made = self._known_rows if k in known else self.matrix
+            inputs.append(made(heads * sizes.head, source, (scale, 0)))
         if rng.random() < 0.6 and sizes.head % 2 == 0:
             turned = int(rng.integers(1, 3))
             inputs[:turned] = [self._rotated(source) for source in inputs[:turned]]
@@ -229,6 +239,30 @@ class Transformers:
         if self.edges and self.rng.random() < 0.5:
             op.angles = self.rng.choice(np.array([-32767, 32767], np.int16), op.angles.shape)
         return self.append(op, grid)
+
+    # --- What is in the file ---
+
+    def _known_stream(self) -> int:
+        values = np.clip(self.rng.normal(0, self._spread(), self.grid.shape), -32768, 32767).astype(np.int16)
+        return self.append(self.op("constant", 0, values=values), self.grid)
+
+    def _known_rows(self, channels: int, _: int = 0, grid: tuple[float, int] | None = None) -> int:
+        """A constant where `matrix` computes one."""
+        self.builder.constant((self.sizes.height, self.sizes.width, channels), grid)
+        return len(self.model.ops)
+
+    def known_inputs(self) -> None:
+        """Layers of every kind that reads rows of the file, also of other sizes than those it writes."""
+        sizes, inner = self.sizes, int(self.rng.integers(1, 20))
+        self.project(self.norm(self._known_stream()))
+        self.project(self.matrix(inner, self._known_rows(inner + 1)))
+        self.project(self._known_rows(inner))
+        self.widen(self._known_rows(sizes.channels))
+        made = self.matrix(inner, self.norm())
+        self.builder.op("multiply", made, self._known_rows(inner))
+        self.project(len(self.model.ops))
+        for known in range(3):
+            self.attention((known,))
 
     def feed_forward(self) -> None:
         """A layer with an activation, perhaps gated, and one back into the stream."""

@@ -56,6 +56,23 @@ EDGELORA_HOT static void op_forward(
     }
 }
 
+static uint32_t row_bytes(const void *model, uint32_t tensor) {
+    const edgelora_tensor_t *t = model_tensor(model, tensor);
+    return (uint32_t)t->channels << t->wide;
+}
+
+// The next row of input k of an op; of keys and values the first, as all up to the next are read.
+// Only these and constants have more rows than one.
+static const int8_t *next_input(
+    edgelora_session_t *s, const source_t *source, const edgelora_op_t *op, uint32_t k) {
+    const void *model = session_model(s);
+    uint32_t tensor = op_input(op, k);
+    bool constant = tensor && model_op(model, tensor - 1)->kind == EDGELORA_CONSTANT,
+         all = k && op->kind == EDGELORA_ATTEND;
+    return edgelora_tensor_at(s, source, tensor, INFERENCE) +
+        (constant && !all ? s->pending * row_bytes(model, tensor) : 0);
+}
+
 // Runs an op on one row.
 static void op_next(edgelora_session_t *s, const int8_t *id, uint32_t i) {
     const void *model = session_model(s);
@@ -64,11 +81,9 @@ static void op_next(edgelora_session_t *s, const int8_t *id, uint32_t i) {
     edgelora_shape_t g = edgelora_shape(model, i);
     source_t source = {id, 0, 0};
     const int8_t *x[3] = {0, 0, 0};
-    uint32_t t = s->pending, row = (uint32_t)g.out_c << model_tensor(model, i + 1)->wide;
+    uint32_t t = s->pending;
     for (uint32_t k = 0; k < op_inputs(g.op); ++k) {
-        uint32_t tensor = op_input(g.op, k);
-        bool constant = tensor && model_op(model, tensor - 1)->kind == EDGELORA_CONSTANT;
-        x[k] = edgelora_tensor_at(s, &source, tensor, INFERENCE) + (constant ? t * row : 0);
+        x[k] = next_input(s, &source, g.op, k);
     }
     int8_t *y = arena_at(s, output_at(l, INFERENCE));
     if (g.op->kind == EDGELORA_ATTEND) {
@@ -82,7 +97,7 @@ static void op_next(edgelora_session_t *s, const int8_t *id, uint32_t i) {
     edgelora_pass_t pass = {
         .x = x[0],
         .x2 = x[1],
-        .y = is_cached(model, i + 1) ? y + t * row : y,
+        .y = is_cached(model, i + 1) ? y + t * row_bytes(model, i + 1) : y,
         .scratch = arena_at(s, s->scratch),
         .packed = is_packed_used(s, l, &g, branch.rank),
         .simd = edgelora_simd_kernels(s->simd),
