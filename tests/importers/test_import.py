@@ -197,6 +197,17 @@ def test_reductions(name: str, shape: tuple[int, ...], axes: tuple[int, ...], ke
     check_same(sketch.add(BUILTIN.ABS, None, out, grid=(0.04, 5)).file(), count=10)
 
 
+@pytest.mark.parametrize("name", ["MEAN", "SUM", "REDUCE_MAX"])
+@pytest.mark.parametrize(("shape", "axes"), SOME)
+def test_reductions_of_reshaped_tensors(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    """The model's tensor has another shape than the file's: no reshape of it stays without a reader."""
+    out = tuple(1 if i in axes else n for i, n in enumerate(shape))
+    options = schema.ReducerOptionsT(keepDims=True)
+    sketch = Sketch(1, 3, 70).add(BUILTIN.RESHAPE, schema.ReshapeOptionsT(), shape, grid=GRID)
+    sketch.add(BUILTIN.ABS, None, shape, grid=GRID)
+    check_same(sketch.add(getattr(BUILTIN, name), options, out, sketch.ints(*axes), grid=GRID).file())
+
+
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("adjoint", [(False, False), (False, True), (True, False), (True, True)])
 def test_products_of_matrices(adjoint: tuple[bool, bool], known: bool) -> None:

@@ -271,12 +271,12 @@ def _over_positions(at: Builder) -> int:
     gone = {axis: 1 for axis in axes} if at.operator.number(0, "B") else dict.fromkeys(axes, 0)
     at.want_shape(tuple(side for i, n in enumerate(shape) if (side := gone.get(i, n))))
     at.check_int8(at.target)
-    spatial = {axis for axis in range(1, len(shape) - 1) if shape[axis] > 1}
+    positions = {axis for axis in range(1, len(shape) - 1) if shape[axis] > 1}
     reduced = {axis for axis in axes if shape[axis] > 1}
-    if reduced == spatial and shape[0] == 1:
+    if reduced == positions and shape[0] == 1:
         return at.channel_source()
     if reduced == {len(shape) - 1} and shape[0] == 1 and len(shape) <= 4:
-        height, width, channels = at.shape_of(at.spatial_source())
+        height, width, channels = spatial(shape)
         return at.turned(at.reshaped(at.source(), (1, height * width, channels)))
     left = [axis for axis in range(len(shape)) if axis not in reduced]
     places = np.arange(at.tensor(0).size).reshape(shape).transpose(*sorted(reduced), *left)
