@@ -15,7 +15,7 @@ from random_models import random_model
 from edgelora.core.formats.elm import base_id, pack_model, unpack_model
 from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.network import QuantModel
-from edgelora.core.twin import binding
+from edgelora.core.twin import binding, device
 from edgelora.core.twin.binding import TwinError, check_model
 from edgelora.core.twin.session import Session
 
@@ -146,3 +146,18 @@ def test_labels_and_arrays_of_other_kinds_are_refused() -> None:
     for other in (x.astype(np.uint8), np.zeros(session.input_size, np.float32)):
         with pytest.raises(TwinError, match="int8"):
             session.infer(other)
+
+
+@pytest.mark.parametrize("rate", [-1, 65536, 1 << 32])
+def test_learning_rates_that_boards_refuse_are_refused(rate: int) -> None:
+    model = random_model(3, "small", KINDS, edges=False)
+    session, board = Session(pack_model(model), RANKS), device.module().Model(pack_model(model), RANKS)
+    x = np.zeros(session.input_size, np.int8)
+    for learner, sample in ((session, x), (board, x.tobytes())):
+        learner.begin(1)
+        learner.train(sample, 0, 65535)
+        for call in (lambda one=learner, given=sample: one.train(given, 0, rate), lambda one=learner: one.flush(rate)):
+            with pytest.raises(TwinError, match="out of range"):
+                call()
+    with pytest.raises(TwinError, match="out of range"):
+        session.train_all(x[None], np.zeros(1, int), rate)

@@ -84,7 +84,8 @@ def _u32(value: Any) -> C.c_uint32:
     return C.c_uint32(integer(value) & 0xFFFFFFFF)
 
 
-def _rate(value: Any) -> C.c_uint16:
+def rate(value: Any) -> C.c_uint16:
+    """A learning rate, which boards refuse above 65535 or below 0."""
     return C.c_uint16(_in_range(value, 65535))
 
 
@@ -347,11 +348,11 @@ def _answer(sizes: _Sizes, label: Any) -> tuple[C.c_uint32, C.c_void_p | None]:
     return C.c_uint32(number if 0 <= number < SMALL_INT else 0xFFFFFFFF), None
 
 
-def _trained(function: str, arena: Buffer, x: Buffer, label: Any, rate: Any, of_features: bool = False) -> int:
+def _trained(function: str, arena: Buffer, x: Buffer, label: Any, learning_rate: Any, of_features: bool = False) -> int:
     s, sizes = _session(arena)
     data = _sized(x, library().edgelora_feature_size(s) if of_features else sizes.sample)
     loss = C.c_int32()
-    check(getattr(library(), function)(s, data, *_answer(sizes, label), _rate(rate), C.byref(loss)))
+    check(getattr(library(), function)(s, data, *_answer(sizes, label), rate(learning_rate), C.byref(loss)))
     return loss.value
 
 
@@ -413,7 +414,7 @@ def with_record(arena: Buffer, adapter: Buffer | None, kind: Any, body: Buffer |
 
 
 def flush(arena: Buffer, learning_rate: Any) -> None:
-    check(library().edgelora_flush(_session(arena)[0], _rate(learning_rate)))
+    check(library().edgelora_flush(_session(arena)[0], rate(learning_rate)))
 
 
 def adapter_size(arena: Buffer, state: Any) -> int:

@@ -203,7 +203,7 @@ class Session:
         """`train` (features: `train_features`) on samples [N, ...] in order, y: labels [N] or targets [N, ...]."""
         samples = self._samples(x, y, self.feature_size if features else self.sample_size)
         losses = np.zeros(len(x), np.int32)
-        options = C.c_bool(features), C.c_uint16(learning_rate), C.c_void_p(losses.ctypes.data)
+        options = C.c_bool(features), native.rate(learning_rate), C.c_void_p(losses.ctypes.data)
         check(self._lib.edgelora_twin_train(self._address, C.byref(samples.record), *options))
         kept: list[int] = losses.tolist()
         return kept
