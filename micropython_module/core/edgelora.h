@@ -14,9 +14,9 @@
 //                        again
 //   a buffer of `merge`  until `use`, `begin` or `load`
 //
-// Only the session uses the arena. No model, adapter or output buffer may lie in it, and a call's
-// output may not overlap its inputs: EDGELORA_ERR_ALIAS where sizes are known. Inputs may overlap:
-// several sessions can use one adapter, and a file can lie within another.
+// Only the session uses the arena. No other buffer of a call may lie in it, and a call's output may
+// not overlap its inputs: EDGELORA_ERR_ALIAS where sizes are known. Inputs may overlap: several
+// sessions can use one adapter, and a file can lie within another.
 //
 // If the bytes change all the same, no call reads or writes outside these buffers: a session keeps
 // its own copy of an adapter's counts, sizes and offsets. Results are undefined then, and a saved
@@ -395,7 +395,8 @@ typedef struct {
 
 // The low-rank part of a dense or conv op.
 typedef struct {
-    // branch in use: A s8 [rank, K], B s8 [O, rank]; merged: weights u8 [O, K], bias s32 [O]
+    // branch in use: A s8 [rank, K], B s8 [O, rank]; merged: weights u8 [O, K] and behind them bias
+    // s32 [O], and the adapter's file, or NULL if that is the one in training
     edgelora_ref_t a, b;
     uint8_t used_rank; // rank of the branch in use, 0 = none
     int8_t used_t_shift, used_branch_shift;

@@ -40,6 +40,12 @@ static inline bool is_aligned(const void *p) {
     return ((uintptr_t)p & 3) == 0;
 }
 
+// Do [a, a + n) and [b, b + m) have no byte in common?
+static inline bool apart(const void *a, uint32_t n, const void *b, uint32_t m) {
+    uintptr_t first = (uintptr_t)a, second = (uintptr_t)b;
+    return first < second ? second - first >= n : first - second >= m;
+}
+
 static inline int32_t clamp_s32(int32_t v, int32_t low, int32_t high) {
     return v < low ? low : v > high ? high : v;
 }

@@ -135,6 +135,41 @@ static uint32_t change_model(world_t *w, uint32_t size, uint32_t structure) {
     return !same;
 }
 
+static int32_t *words_of(void *bytes) {
+    return bytes;
+}
+
+// Merged weights are refused wherever they touch the adapter in use, merged weights or records.
+static void refuse_merges(world_t *w, const void *file, uint32_t size) {
+    edgelora_session_t *s = w->s;
+    uint32_t most = 0, merged = 0;
+    for (uint32_t op = 0; op < s->op_count; ++op) {
+        uint32_t bytes = edgelora_merge_size(s, op);
+        most = bytes > most ? bytes : most;
+    }
+    uint8_t *room = malloc(most + size + most), *own = room + ((most + 3) & ~3u);
+    uint8_t *apart_from_all = malloc(s->op_count * most);
+    memcpy(own, file, size);
+    CHECK(edgelora_use(s, own, size) == EDGELORA_OK);
+    for (uint32_t op = 0; op < s->op_count; ++op) {
+        int32_t bytes = (int32_t)edgelora_merge_size(s, op);
+        uint8_t *place = apart_from_all + merged * most;
+        if (!bytes) {
+            continue;
+        }
+        for (int32_t at = 4 - bytes; at < (int32_t)size; at += 4) {
+            CHECK(edgelora_merge(s, op, own + at) == EDGELORA_ERR_ALIAS);
+        }
+        for (uint32_t before = 0; before < merged; ++before) {
+            CHECK(edgelora_merge(s, op, apart_from_all + before * most) == EDGELORA_ERR_ALIAS);
+        }
+        CHECK(!memcmp(own, file, size) && edgelora_merge(s, op, place) == EDGELORA_OK);
+        ++merged;
+    }
+    CHECK(merged && edgelora_use(s, 0, 0) == EDGELORA_OK);
+    free(room), free(apart_from_all);
+}
+
 // Buffers that must not overlap are refused if they do.
 static void refuse_overlaps(world_t *w, const void *file, uint32_t size) {
     edgelora_session_t *s = w->s;
@@ -143,6 +178,8 @@ static void refuse_overlaps(world_t *w, const void *file, uint32_t size) {
     uint8_t *weights = own + sizeof(edgelora_adapter_t) +
         ((edgelora_adapter_t *)(void *)own)->layer_count * sizeof(edgelora_adapter_layer_t);
     edgelora_part_t part = {own, size, 4096};
+    const int8_t *x = (const int8_t *)arena + 128;
+    int32_t loss;
     CHECK(edgelora_load(s, own, size) == EDGELORA_OK && edgelora_use(s, own, size) == EDGELORA_OK);
     uint8_t *records = own + (((const uint8_t *)s->records.p - own) & ~3);
     uint32_t room = edgelora_adapter_size(s, true), op = s->lowest;
@@ -162,11 +199,35 @@ static void refuse_overlaps(world_t *w, const void *file, uint32_t size) {
         edgelora_blend(s, &part, 1, true, arena + 128, (uint32_t)sum),
         edgelora_blend(s, &part, 1, true, out + 4, (uint32_t)sum),
         edgelora_with_record(s, out, size, EDGELORA_RECORD_MONITOR, "usual", 5, out, size + room),
+        edgelora_with_record(s, own, size, EDGELORA_RECORD_MONITOR, arena, 5, out, size + room),
+        edgelora_adapter_check(s, arena + 128, size),
         edgelora_features(s, w->x, (int8_t *)arena),
+        edgelora_features(s, w->x, w->x),
         edgelora_class_sample(s, w->x, (int32_t *)(void *)arena),
+        edgelora_class_sample(s, w->x, words_of(w->x)),
         edgelora_probabilities(s, (uint16_t *)(void *)arena),
+        edgelora_infer(s, x),
+        edgelora_infer_sample(s, x),
+        edgelora_infer_features(s, x),
+        edgelora_forward_range(s, x, 0, 1),
+        edgelora_backward_range(s, x, 0, 1),
+        edgelora_features(s, x, w->x),
+        edgelora_class_sample(s, x, words_of(out)),
+        edgelora_train(s, x, 0, 0, 1, &loss),
+        edgelora_train(s, w->x, 0, 0, 1, words_of(arena)),
+        edgelora_train(s, w->x, 0, 0, 1, words_of(w->x)),
+        edgelora_train_features(s, x, 0, 0, 1, &loss),
+        edgelora_evaluate(s, x, 0, 0, &loss),
+        edgelora_evaluate(s, w->x, 0, 0, words_of(arena)),
+        edgelora_evaluate(s, w->x, 0, 0, words_of(w->x)),
         edgelora_init(model, w->arena_size, model,
-            &(edgelora_config_t){.ranks = model, .micro_batch = 1, .frames = 1}),
+            &(edgelora_config_t){.ranks = own, .micro_batch = 1, .frames = 1}),
+        edgelora_init(arena, w->arena_size, model,
+            &(edgelora_config_t){.ranks = arena, .micro_batch = 1, .frames = 1}),
+        edgelora_init(arena, w->arena_size, model,
+            &(edgelora_config_t){.ranks = own, .recompute = arena, .micro_batch = 1, .frames = 1}),
+        edgelora_arena_size(model,
+            &(edgelora_config_t){.ranks = own, .micro_batch = 1, .frames = 1}, (void *)model),
     };
     for (uint32_t i = 0; i < sizeof(found) / sizeof(found[0]); ++i) {
         if (found[i] != EDGELORA_ERR_ALIAS) {
@@ -243,6 +304,7 @@ int main(int argc, char **argv) {
         }
         if (mode != EDGELORA_INFER) {
             refuse_overlaps(&w, file, size);
+            refuse_merges(&w, file, size);
         }
         free(w.arena);
     }

@@ -56,13 +56,23 @@ def with_classes(model: QuantModel) -> bytes:
     return session.with_record(session.save(state=True), CLASSES, pack_classes(rows))
 
 
+def run(program: Path, folder: Path, model: QuantModel, times: int) -> subprocess.CompletedProcess[str]:
+    for path, data in (("m.elm", pack_model(model)), ("a.ela", with_classes(model))):
+        (folder / path).write_bytes(data)
+    command = [program, "m.elm", "a.ela", str(times), str(SEED)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+
+
+def test_overlapping_buffers_are_refused(changed: Path, tmp_path: Path) -> None:
+    for number, model in enumerate(models()):
+        done = run(changed, tmp_path, model, 0)
+        assert done.returncode == 0, f"model {number}: {done.stderr[-4000:]}"
+
+
 @slow
 def test_changed_structures_access_no_memory_outside(changed: Path, tmp_path: Path) -> None:
     for number, model in enumerate(models()):
-        for path, data in (("m.elm", pack_model(model)), ("a.ela", with_classes(model))):
-            (tmp_path / path).write_bytes(data)
-        command = [changed, "m.elm", "a.ela", str(rounds(2000)), str(SEED)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+        done = run(changed, tmp_path, model, rounds(2000))
         assert done.returncode == 0, f"seed {SEED}, model {number}: {done.stderr[-4000:]}"
         adapters, structures = map(int, done.stdout.split())
         assert adapters == 3 * rounds(2000) and structures > 0.3 * adapters

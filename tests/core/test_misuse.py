@@ -15,7 +15,8 @@ from random_models import random_model
 from edgelora.core.formats.elm import base_id, pack_model, unpack_model
 from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.network import QuantModel
-from edgelora.core.twin import binding, device
+from edgelora.core.formats.signal import Normal, Signal
+from edgelora.core.twin import binding, device, native
 from edgelora.core.twin.binding import TwinError, check_model
 from edgelora.core.twin.session import Session
 
@@ -161,3 +162,30 @@ def test_learning_rates_that_boards_refuse_are_refused(rate: int) -> None:
                 call()
     with pytest.raises(TwinError, match="out of range"):
         session.train_all(x[None], np.zeros(1, int), rate)
+
+
+@pytest.mark.parametrize("loss", ["mean_squared_error", "binary_cross_entropy"])
+def test_targets_within_the_arena_are_refused(loss: str) -> None:
+    """A pass writes there before the loss reads them."""
+    session = Session(pack_model(random_model(3, "small", KINDS, edges=False, loss=loss)), RANKS)
+    session.begin(1)
+    x, target = bytes(session.input_size), memoryview(session._arena)[-64:][: session.target_size]
+    for call in (
+        lambda: native.train(session._arena, x, target, 1),
+        lambda: native.train_features(session._arena, bytes(session.feature_size), target, 1),
+        lambda: native.evaluate(session._arena, x, target, bytearray(4)),
+    ):
+        with pytest.raises(TwinError, match="overlap"):
+            call()
+
+
+def test_quantized_values_overlap_nothing() -> None:
+    model = random_model(3, "small", KINDS, edges=False)
+    channels = model.input.shape[2]
+    normals = tuple(Normal(0.001 * (i + 1), 0.5, 2) for i in range(channels))
+    model.signal = Signal(50, channels, model.input.size // channels, 3, normals, units="g")
+    session = Session(pack_model(model), RANKS)
+    counts = np.zeros(model.input.size, np.int16)
+    for start in (0, 3, model.input.size):
+        with pytest.raises(TwinError, match="overlap"):
+            native.quantize(session._arena, counts, counts.view(np.int8)[start:][: model.input.size])

@@ -24,9 +24,12 @@ static bool state_ok(const uint8_t *at, uint32_t count, bool momentum) {
     return true;
 }
 
-static inline edgelora_status_t header_check(const void *adapter, uint32_t size) {
-    return edgelora_header_check(
-        adapter, size, 'A', EDGELORA_ADAPTER_FORMAT, sizeof(edgelora_adapter_t));
+static inline edgelora_status_t header_check(
+    const edgelora_session_t *s, const void *adapter, uint32_t size) {
+    return apart(adapter, size, s, s->arena_size)
+        ? edgelora_header_check(
+              adapter, size, 'A', EDGELORA_ADAPTER_FORMAT, sizeof(edgelora_adapter_t))
+        : EDGELORA_ERR_ALIAS;
 }
 
 bool edgelora_rank_fits(const edgelora_model_t *m, const edgelora_op_t *op, uint32_t rank) {
@@ -113,7 +116,7 @@ static edgelora_status_t records_fit(
 
 EDGELORA_HOT edgelora_status_t edgelora_adapter_fits(
     const edgelora_session_t *s, const void *adapter, uint32_t size, edgelora_ends_t *ends) {
-    edgelora_status_t status = header_check(adapter, size);
+    edgelora_status_t status = header_check(s, adapter, size);
     if (status != EDGELORA_OK) {
         return status;
     }
@@ -186,7 +189,7 @@ EDGELORA_KERNEL static bool any_lowest(const void *from, const void *end) {
 
 edgelora_status_t edgelora_adapter_check(
     const edgelora_session_t *s, const void *adapter, uint32_t size) {
-    edgelora_status_t status = header_check(adapter, size);
+    edgelora_status_t status = header_check(s, adapter, size);
     // before the base id: a damaged file must not be reported as one for another base
     status = status == EDGELORA_OK ? edgelora_crc_check(adapter, size) : status;
     edgelora_ends_t ends = {0};

@@ -71,6 +71,10 @@ int32_t edgelora_quantize(const void *model, const int16_t *counts, uint32_t cou
     if (count % signal->values) {
         return EDGELORA_ERR_SIZE;
     }
+    if (!apart(out, count, counts, 2 * count) ||
+        !apart(out, count, model, ((const edgelora_model_t *)model)->file_size)) {
+        return EDGELORA_ERR_ALIAS;
+    }
     int32_t clipped = 0;
     for (uint32_t i = 0; i < count; i += signal->values) {
         const edgelora_normal_t *n = normals(signal);

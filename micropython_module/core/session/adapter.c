@@ -112,7 +112,6 @@ EDGELORA_HOT edgelora_status_t edgelora_use(
     }
     edgelora_ends_t ends;
     edgelora_status_t status = !adapter ? EDGELORA_OK
-        : !outside(s, adapter, size)    ? EDGELORA_ERR_ALIAS
                                         : edgelora_adapter_fits(s, adapter, size, &ends);
     return edgelora_leave(s, status == EDGELORA_OK ? use(s, adapter, size) : status);
 }
@@ -238,7 +237,6 @@ static edgelora_status_t load_layers(edgelora_session_t *s, const void *adapter)
 
 static edgelora_status_t load(edgelora_session_t *s, const void *adapter, uint32_t size) {
     edgelora_status_t status = s->mode == EDGELORA_INFER ? EDGELORA_ERR_MODE
-        : !outside(s, adapter, size)                     ? EDGELORA_ERR_ALIAS
                                                          : edgelora_adapter_check(s, adapter, size);
     status = status == EDGELORA_OK ? load_layers(s, adapter) : status;
     const edgelora_adapter_t *h = adapter;

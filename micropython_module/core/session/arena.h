@@ -25,12 +25,6 @@ enum {
 bool edgelora_enter(edgelora_session_t *s);
 int32_t edgelora_leave(edgelora_session_t *s, int32_t result);
 
-// Do [a, a + n) and [b, b + m) have no byte in common?
-static inline bool apart(const void *a, uint32_t n, const void *b, uint32_t m) {
-    uintptr_t first = (uintptr_t)a, second = (uintptr_t)b;
-    return first < second ? second - first >= n : first - second >= m;
-}
-
 // Does a buffer lie outside the arena?
 static inline bool outside(const edgelora_session_t *s, const void *p, uint32_t size) {
     return apart(p, size, s, s->arena_size);
@@ -160,8 +154,7 @@ static inline uint32_t error_size(const void *model, uint32_t positions, uint32_
     return groups > 1 ? align4(size) + 2 * groups : size;
 }
 
-// Sets the adapter of an op for inference: none (rank 0) or a branch. lora_merged_weights and
-// lora_merged_bias hold merged weights.
+// Sets the adapter of an op for inference: none (rank 0) or a branch.
 static inline void lora_use(edgelora_lora_t *l, const edgelora_branch_t *branch) {
     l->a.p = branch->a;
     l->b.p = branch->b;
@@ -189,20 +182,20 @@ static inline edgelora_branch_t lora_own(edgelora_session_t *s, const edgelora_l
     };
 }
 
-static inline void lora_use_merged(
-    edgelora_lora_t *l, const uint8_t *weights, const int32_t *bias) {
-    l->a.p = weights;
-    l->b.p = bias;
+// Merged weights, u8 [O, K], and behind them biases, s32 [O]. file: of the adapter, or NULL
+static inline void lora_use_merged(edgelora_lora_t *l, const void *merged, const void *file) {
+    l->a.p = merged;
+    l->b.p = file;
     l->used_rank = 0;
     l->merged = true;
 }
 
-static inline const uint8_t *lora_merged_weights(const edgelora_lora_t *l) {
-    return l->a.p;
+static inline const int32_t *merged_bias(const edgelora_shape_t *g, const void *merged) {
+    return model_at(merged, align4(g->out_c * g->inputs));
 }
 
-static inline const int32_t *lora_merged_bias(const edgelora_lora_t *l) {
-    return l->b.p;
+static inline uint32_t merged_size(const edgelora_shape_t *g) {
+    return align4(g->out_c * g->inputs) + 4u * g->out_c;
 }
 
 // The low-rank part of op i, or NULL.

@@ -11,8 +11,8 @@ enum { CHOICES = 131074 }; // the stream of draws of symbols
 // The branch of the adapter in use; if it was merged, sets g to the merged weights instead.
 static edgelora_branch_t used_branch(const edgelora_lora_t *l, edgelora_shape_t *g) {
     if (l && l->merged) {
-        g->weights = lora_merged_weights(l);
-        g->bias = lora_merged_bias(l);
+        g->bias = merged_bias(g, l->a.p);
+        g->weights = l->a.p;
     }
     return l && l->used_rank ? lora_used(l) : (edgelora_branch_t){0};
 }
@@ -202,9 +202,17 @@ int32_t edgelora_back(edgelora_session_t *s, uint32_t count) {
     return edgelora_leave(s, (int32_t)s->pending);
 }
 
+// May a pass read this input of the model?
+EDGELORA_RAM static edgelora_status_t input_check(const edgelora_session_t *s, const int8_t *x) {
+    return s->decodes                                           ? EDGELORA_ERR_DECODE
+        : !outside(s, x, edgelora_input_size(session_model(s))) ? EDGELORA_ERR_ALIAS
+                                                                : EDGELORA_OK;
+}
+
 EDGELORA_RAM int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x) {
-    if (s->decodes) {
-        return EDGELORA_ERR_DECODE;
+    edgelora_status_t status = input_check(s, x);
+    if (status != EDGELORA_OK) {
+        return status;
     }
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
@@ -216,8 +224,9 @@ EDGELORA_RAM int32_t edgelora_infer(edgelora_session_t *s, const int8_t *x) {
 
 edgelora_status_t edgelora_forward_range(
     edgelora_session_t *s, const int8_t *x, uint32_t from, uint32_t to) {
-    if (s->decodes) {
-        return EDGELORA_ERR_DECODE;
+    edgelora_status_t status = input_check(s, x);
+    if (status != EDGELORA_OK) {
+        return status;
     }
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
@@ -259,16 +268,22 @@ EDGELORA_RAM sample_t edgelora_sample(const edgelora_session_t *s, source_t firs
         : (sample_t){first, s->frames, edgelora_input_size(session_model(s)), 0};
 }
 
-EDGELORA_RAM source_t edgelora_infer_frames(edgelora_session_t *s, source_t first) {
-    sample_t sample = edgelora_sample(s, first);
+EDGELORA_RAM bool edgelora_is_apart(
+    const edgelora_session_t *s, const sample_t *sample, const void *out, uint32_t size) {
+    const int8_t *x = sample->first.features ? sample->first.features : sample->first.x;
+    uint32_t bytes = sample->frames * sample->step;
+    return outside(s, x, bytes) && apart(x, bytes, out, size) && writable(s, out, size);
+}
+
+EDGELORA_RAM source_t edgelora_infer_frames(edgelora_session_t *s, const sample_t *sample) {
     uint32_t remembering = remembering_ops(session_model(s), s->op_count);
-    reset(s, sample.from, s->op_count, INFERENCE);
-    for (uint32_t age = sample.frames - 1; age; --age) {
-        source_t frame = sample_frame(&sample, age);
-        forward(s, &frame, sample.from, remembering, INFERENCE);
+    reset(s, sample->from, s->op_count, INFERENCE);
+    for (uint32_t age = sample->frames - 1; age; --age) {
+        source_t frame = sample_frame(sample, age);
+        forward(s, &frame, sample->from, remembering, INFERENCE);
     }
-    source_t last = sample_frame(&sample, 0);
-    forward(s, &last, sample.from, s->op_count, INFERENCE);
+    source_t last = sample_frame(sample, 0);
+    forward(s, &last, sample->from, s->op_count, INFERENCE);
     return last;
 }
 
@@ -351,14 +366,18 @@ void edgelora_recompute(edgelora_session_t *s, const source_t *source, uint32_t 
     op_forward(s, source, op, RECOMPUTING);
 }
 
-EDGELORA_RAM static int32_t infer_sample(edgelora_session_t *s, source_t sample) {
+EDGELORA_RAM static int32_t infer_sample(edgelora_session_t *s, source_t first) {
     if (s->decodes) {
         return EDGELORA_ERR_DECODE;
+    }
+    sample_t sample = edgelora_sample(s, first);
+    if (!edgelora_is_apart(s, &sample, 0, 0)) {
+        return EDGELORA_ERR_ALIAS;
     }
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
-    source_t last_frame = edgelora_infer_frames(s, sample);
+    source_t last_frame = edgelora_infer_frames(s, &sample);
     return edgelora_leave(s, edgelora_decide(s, &last_frame));
 }
 
@@ -386,13 +405,14 @@ edgelora_status_t edgelora_features(edgelora_session_t *s, const int8_t *x, int8
     if (s->lowest == s->op_count || !of_none || s->decodes) {
         return EDGELORA_ERR_MODE;
     }
-    if (!writable(s, out, edgelora_feature_size(s))) {
+    source_t source = {x, 0, 0};
+    sample_t sample = edgelora_sample(s, source);
+    if (!edgelora_is_apart(s, &sample, out, edgelora_feature_size(s))) {
         return EDGELORA_ERR_ALIAS;
     }
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
-    source_t source = {x, 0, 0};
     uint32_t odd = edgelora_has_wide_features(s);
     reset(s, 0, s->lowest, TRAINING);
     for (uint32_t left = s->frames; left;
@@ -449,13 +469,14 @@ edgelora_status_t edgelora_class_sample(edgelora_session_t *s, const int8_t *x, 
     if ((uintptr_t)sums & 3) {
         return EDGELORA_ERR_ALIGN;
     }
-    if (!writable(s, sums, 4 * size)) {
+    sample_t sample = edgelora_sample(s, (source_t){x, 0, 0});
+    if (!edgelora_is_apart(s, &sample, sums, 4 * size)) {
         return EDGELORA_ERR_ALIAS;
     }
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
-    source_t last_frame = edgelora_infer_frames(s, (source_t){x, 0, 0});
+    source_t last_frame = edgelora_infer_frames(s, &sample);
     const int8_t *input = head_input(s, &last_frame, INFERENCE);
     int32_t zp = model_tensor(model, head_tensor(s))->zero_point;
     for (uint32_t i = 0; i < size; ++i) {

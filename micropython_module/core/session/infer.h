@@ -8,9 +8,12 @@
 
 // The frames of a sample, given as its first one.
 sample_t edgelora_sample(const edgelora_session_t *s, source_t first);
+// May a call read a sample and write an output? size: of the output, 0: there is none.
+bool edgelora_is_apart(
+    const edgelora_session_t *s, const sample_t *sample, const void *out, uint32_t size);
 // Runs a sample through all ops with the adapter in use; frames before the last run only up to the
 // last history. Returns the last frame.
-source_t edgelora_infer_frames(edgelora_session_t *s, source_t first);
+source_t edgelora_infer_frames(edgelora_session_t *s, const sample_t *sample);
 // Runs a sample through the trained ops with the training adapter, each op on the frames that the
 // loss depends on.
 void edgelora_train_frames(edgelora_session_t *s, const sample_t *sample);

@@ -8,7 +8,39 @@ uint32_t edgelora_merge_size(edgelora_session_t *s, uint32_t op) {
         return 0;
     }
     edgelora_shape_t g = edgelora_shape(session_model(s), op);
-    return align4(g.out_c * g.inputs) + 4u * g.out_c;
+    return merged_size(&g);
+}
+
+// The file of the adapter in use; NULL: there is none, as the one in training is in the arena.
+static const edgelora_adapter_t *file_in_use(edgelora_session_t *s) {
+    const uint8_t *first = 0; // weights of the file
+    uint32_t head = sizeof(edgelora_adapter_t);
+    for (uint32_t i = s->op_count; i-- > 0;) {
+        const edgelora_lora_t *l = session_lora(s, i);
+        if (l && l->merged) {
+            return l->b.p;
+        }
+        if (l && l->used_rank) {
+            first = outside(s, l->a.p, 1) ? l->a.p : l->b.p;
+            head += (uint32_t)sizeof(edgelora_adapter_layer_t);
+        }
+    }
+    const void *file = first && outside(s, first, 1) ? first - head : 0;
+    return file;
+}
+
+// Is a buffer apart from the adapter in use, what `edgelora_save` reads, and merged weights?
+static bool is_free(edgelora_session_t *s, const void *buffer, uint32_t size) {
+    const edgelora_adapter_t *file = file_in_use(s);
+    bool is_apart = writable(s, buffer, size) &&
+        apart(buffer, size, s->records.p, s->records_size) &&
+        (!file || apart(buffer, size, file, file->file_size));
+    for (uint32_t i = 0; i < s->op_count; ++i) {
+        const edgelora_lora_t *l = session_lora(s, i);
+        is_apart = is_apart &&
+            (!l || !l->merged || apart(buffer, size, l->a.p, edgelora_merge_size(s, i)));
+    }
+    return is_apart;
 }
 
 static edgelora_status_t merge(edgelora_session_t *s, uint32_t op, void *buffer) {
@@ -20,10 +52,7 @@ static edgelora_status_t merge(edgelora_session_t *s, uint32_t op, void *buffer)
         return EDGELORA_ERR_ALIGN;
     }
     edgelora_shape_t g = edgelora_shape(session_model(s), op);
-    uint32_t weights_size = g.out_c * g.inputs;
-    if (!writable(s, buffer, align4(weights_size) + 4u * g.out_c) ||
-        !apart(buffer, align4(weights_size) + 4u * g.out_c, l->a.p, l->used_rank * g.inputs) ||
-        !apart(buffer, align4(weights_size) + 4u * g.out_c, l->b.p, l->used_rank * g.out_c)) {
+    if (!is_free(s, buffer, merged_size(&g))) {
         return EDGELORA_ERR_ALIAS;
     }
     edgelora_branch_t branch = lora_used(l);
@@ -44,7 +73,7 @@ static edgelora_status_t merge(edgelora_session_t *s, uint32_t op, void *buffer)
         }
         bias[o] = g.bias[o] - g.zp_in * moved; // |.| < 2^30 + 128 * 254 * 16384
     }
-    lora_use_merged(l, weights, bias);
+    lora_use_merged(l, buffer, file_in_use(s));
     session_ops(s)[op].flags &= 63u & ~(uint32_t)EDGELORA_OP_USED_CHOSEN;
     return EDGELORA_OK;
 }

@@ -545,6 +545,11 @@ static uint32_t lora_size(uint32_t rank) {
     return (uint32_t)(rank ? sizeof(edgelora_lora_t) : offsetof(edgelora_lora_t, matrix_a));
 }
 
+// Bytes of the planner's spans.
+static uint32_t spans_size(const edgelora_model_t *m) {
+    return m->op_count * EDGELORA_PLANNED * (uint32_t)sizeof(edgelora_span_t);
+}
+
 // Plans all offsets and returns the arena's size. p: zero, except model, config and spans.
 static int32_t plan(plan_t *p) {
     edgelora_status_t status = config_check(p->model, p->config);
@@ -635,12 +640,24 @@ static int32_t plan(plan_t *p) {
         }
     }
     // edgelora_init plans within the arena
-    uint32_t planner = p->scratch + p->n * EDGELORA_PLANNED * (uint32_t)sizeof(edgelora_span_t);
+    uint32_t planner = p->scratch + spans_size(p->model);
     return (int32_t)((max_u32(end, planner) + 7) & ~7u);
+}
+
+// Do a model and a config's arrays lie apart from memory that is written?
+static bool are_apart(
+    const void *model, const edgelora_config_t *config, const void *memory, uint32_t size) {
+    const edgelora_model_t *m = model;
+    return apart(memory, size, m, m->file_size) &&
+        apart(memory, size, config->ranks, m->op_count) &&
+        apart(memory, size, config->recompute, config->recompute ? m->op_count : 0);
 }
 
 int32_t edgelora_arena_size(
     const void *model, const edgelora_config_t *config, edgelora_span_t *spans) {
+    if (!are_apart(model, config, spans, spans_size(model))) {
+        return EDGELORA_ERR_ALIAS;
+    }
     edgelora_config_t own = *config;
     plan_t p = {.model = model, .config = &own, .spans = spans, .decodes = takes_rows(&own)};
     return plan(&p);
@@ -690,8 +707,7 @@ void *edgelora_second_stack(const edgelora_session_t *s) {
 
 edgelora_status_t edgelora_init(
     void *arena, uint32_t arena_size, const void *model, const edgelora_config_t *config) {
-    uint32_t n = ((const edgelora_model_t *)model)->op_count,
-             planner = n * EDGELORA_PLANNED * (uint32_t)sizeof(edgelora_span_t);
+    uint32_t n = ((const edgelora_model_t *)model)->op_count, planner = spans_size(model);
     if ((uintptr_t)arena & 7) {
         return EDGELORA_ERR_ALIGN;
     }
@@ -699,7 +715,7 @@ edgelora_status_t edgelora_init(
         return EDGELORA_ERR_ARENA;
     }
     uint32_t model_size = ((const edgelora_model_t *)model)->file_size;
-    if (!apart(arena, arena_size, model, model_size)) {
+    if (!are_apart(model, config, arena, arena_size)) {
         return EDGELORA_ERR_ALIAS;
     }
     edgelora_session_t *s = arena;

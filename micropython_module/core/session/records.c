@@ -60,7 +60,7 @@ static int32_t with_record(edgelora_session_t *s, const void *adapter, uint32_t 
         return EDGELORA_ERR_ALIGN;
     }
     if (!writable(s, out, whole) || !apart(out, whole, adapter, size) ||
-        !apart(out, whole, body, body_size)) {
+        !apart(out, whole, body, body_size) || !outside(s, body, body_size)) {
         return EDGELORA_ERR_ALIAS;
     }
     if (adapter) {

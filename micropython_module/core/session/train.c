@@ -347,8 +347,12 @@ edgelora_status_t edgelora_backward_range(
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
-    if (!s->begun) {
-        return edgelora_leave(s, training_status(s));
+    edgelora_status_t status = training_status(s);
+    if (status == EDGELORA_OK && !outside(s, x, edgelora_input_size(session_model(s)))) {
+        status = EDGELORA_ERR_ALIAS;
+    }
+    if (status != EDGELORA_OK) {
+        return edgelora_leave(s, status);
     }
     source_t source = {x, 0, 0};
     edgelora_op_state_t *ops = session_ops(s);
@@ -413,13 +417,19 @@ typedef struct {
     const int8_t *target; // s8 [n], other losses; cross-entropy of several positions: ids
 } answer_t;
 
-// Checks a label or target. classes: classes of the adapter, if any; place: index of the label
-// among all classes.
-static edgelora_status_t answer_check(const edgelora_model_t *model, uint32_t trained,
-    const classes_t *classes, uint32_t place, answer_t answer) {
+// Checks a sample, its label or target, and where its loss goes. classes: classes of the adapter,
+// if any; place: index of the label among all classes.
+static edgelora_status_t answer_check(const edgelora_session_t *s, const sample_t *sample,
+    const classes_t *classes, uint32_t place, answer_t answer, const int32_t *loss) {
+    const edgelora_model_t *model = session_model(s);
+    uint32_t size = answer.target ? edgelora_target_size(model) : 0;
+    if (!edgelora_is_apart(s, sample, loss, sizeof(*loss)) || !outside(s, answer.target, size) ||
+        !apart(answer.target, size, loss, sizeof(*loss))) {
+        return EDGELORA_ERR_ALIAS;
+    }
     return classes->record && place < UINT32_MAX
         ? EDGELORA_OK
-        : target_check(model, tensor_size(model, trained), answer.label, answer.target);
+        : target_check(model, tensor_size(model, s->trained), answer.label, answer.target);
 }
 
 // Computes loss and error from the output of the last forward pass.
@@ -446,14 +456,14 @@ EDGELORA_RAM static edgelora_status_t learn(
     const edgelora_model_t *model = session_model(s);
     const classes_t classes = trained_classes(s);
     uint32_t place = edgelora_class_place(model, &classes, answer.label), under_way = 0;
+    sample_t sample = edgelora_sample(s, first);
     edgelora_status_t status = training_status(s);
     if (status == EDGELORA_OK) {
-        status = answer_check(model, s->trained, &classes, place, answer);
+        status = answer_check(s, &sample, &classes, place, answer, loss);
     }
     if (status != EDGELORA_OK) {
         return status;
     }
-    sample_t sample = edgelora_sample(s, first);
     source_t last_frame = sample_frame(&sample, 0);
     edgelora_train_frames(s, &sample);
     clear_carries(s);
@@ -506,15 +516,16 @@ int32_t edgelora_evaluate(
     const edgelora_model_t *model = session_model(s);
     const classes_t classes = used_classes(s);
     answer_t answer = {label, target};
+    sample_t sample = edgelora_sample(s, (source_t){x, 0, 0});
     uint32_t place = edgelora_class_place(model, &classes, label);
-    edgelora_status_t status = answer_check(model, s->trained, &classes, place, answer);
+    edgelora_status_t status = answer_check(s, &sample, &classes, place, answer, loss);
     if (status != EDGELORA_OK) {
         return status;
     }
     if (!edgelora_enter(s)) {
         return EDGELORA_ERR_BUSY;
     }
-    source_t last_frame = edgelora_infer_frames(s, (source_t){x, 0, 0});
+    source_t last_frame = edgelora_infer_frames(s, &sample);
     int32_t best = edgelora_decide(s, &last_frame);
     *loss = classes.record
         ? edgelora_logits_loss(model, edgelora_class_logits(s), edgelora_class_count(s), place)
