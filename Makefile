@@ -388,10 +388,11 @@ $(BUILD)/page/core-%.wasm: $(BUILD)/page/core.c $(BUILD)/page/kernels-%.o firmwa
 # The core under the sanitizers, for the C programs of tests (tests/support/sanitized.py). No frames are kept after return:
 # see SANITIZED in tools/cores.py.
 SANITIZED := $(CORE:$(MODULE)/%.c=$(BUILD)/sanitized/%.o)
+WARNINGS := -Wall -Wextra -Wconversion -Wshadow -Wcast-qual -Werror
 SANITIZERS := -fsanitize=address,undefined --param=asan-use-after-return=0 -fno-sanitize-recover=all -DEDGELORA_ASSERTS
 $(SANITIZED): $(BUILD)/sanitized/%.o: $(MODULE)/%.c $(CORE_HEADERS)
 	@mkdir -p $(@D)
-	$(CC) -std=c99 -g -O1 -Wall -Wextra -Werror $(SANITIZERS) -I$(MODULE)/core -I$(MODULE)/crypto -c $< -o $@
+	$(CC) -std=c99 -g -O1 $(WARNINGS) $(SANITIZERS) -I$(MODULE)/core -I$(MODULE)/crypto -c $< -o $@
 
 $(BUILD)/sanitized/libcore.a: $(CORE) $(CORE_HEADERS) | $(STAMPS)/packages-base
 	@rm -f $@

@@ -15,14 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-CORE, CRYPTO = (ROOT / "micropython_module" / name for name in ("core", "crypto"))
+from cores import CORE, CRYPTO, WARNINGS
+
 INFER = ("model_check", "quantize", "init", "session", "infer", "adapter_check", "use")
 TRAIN = ("begin", "train", "flush", "save", "evaluate", "order")
 PROGRAMS = {"infers": INFER, "trains": INFER + TRAIN}
 SMALL = ("-DEDGELORA_ATTENTION=0", "-DEDGELORA_RECURRENT=0")
 USED = re.compile(r"\bEDGELORA_(?:ATTENTION|RECURRENT)\b")
-WARNINGS = ("-Wall", "-Wextra", "-Werror")
 FLAGS = ("-std=c99", "-Os", "-ffunction-sections", "-fdata-sections", *WARNINGS, f"-I{CORE}", f"-I{CRYPTO}")
 LINK = ("-nostartfiles", "-Wl,--gc-sections", "-Wl,-e,main", "-Wl,--no-warn-rwx-segments")
 

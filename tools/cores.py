@@ -37,7 +37,7 @@ BYTES = ("infer", "save", "crypto", "front_end", "member", "session")  # calls t
 FRONT_ENDS = ("audio", "spectral")
 MEMBER_CALLS = ("begin", "receive", "key", "work", "update", "reply")
 SESSION_CALLS = ("probabilities", "features", "evaluate", "classes", "blend", "record", "reset", "next")
-WARNINGS = ("-Wall", "-Wextra", "-Werror")
+WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wcast-qual", "-Werror")
 TIMEOUT = 120.0  # seconds
 
 Answers = list[bytes | int]

@@ -30,7 +30,7 @@ static void ladder_step(const edgelora_fe_t x1, edgelora_fe_t x2, edgelora_fe_t 
 
 // Bit i of a scalar, 0 to 255, clamped: bits 0 to 2 and 255 count as 0, bit 254 as 1.
 static uint32_t scalar_bit(const uint8_t scalar[32], uint32_t i) {
-    return i < 3 || i > 254 ? 0 : i == 254 ? 1 : scalar[i / 8] >> i % 8 & 1;
+    return i < 3 || i > 254 ? 0 : i == 254 ? 1 : (uint32_t)(scalar[i / 8] >> i % 8 & 1);
 }
 
 bool edgelora_x25519(uint8_t out[32], const uint8_t scalar[32], const uint8_t u[32]) {

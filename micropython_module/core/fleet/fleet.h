@@ -152,7 +152,7 @@ typedef struct {
     uint16_t masks; // 1; 0 in a round without masks
 } edgelora_task_t;
 
-typedef struct edgelora_member edgelora_member_t;
+typedef struct edgelora_member_state edgelora_member_t;
 
 // Bytes of a member with room for `neighbours` other boards of its cohort, at most 64.
 uint32_t edgelora_member_size(uint32_t neighbours);

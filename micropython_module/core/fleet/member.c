@@ -28,7 +28,7 @@ typedef struct {
     uint8_t shares[64];  // shares of its b and e, 32 each
 } peer_t;
 
-struct edgelora_member {
+struct edgelora_member_state {
     uint32_t magic;
     uint16_t capacity, index;
     uint8_t next;          // edgelora_next_t

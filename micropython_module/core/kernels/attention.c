@@ -241,7 +241,7 @@ void edgelora_attend_open(edgelora_attend_part_t *part, const edgelora_shape_t *
     *part = (edgelora_attend_part_t){.g = g, .error = error, .keys = keys, .rows_bits = rows_bits};
     for (uint32_t k = 0; k < 3; ++k) {
         part->dx[k] = dx[k];
-        part->steps[k] = k ? g->in_c / g->op->kernel_h * g->op->kernel_w : g->in_c;
+        part->steps[k] = k ? (uint32_t)(g->in_c / g->op->kernel_h * g->op->kernel_w) : g->in_c;
     }
 }
 

@@ -22,7 +22,7 @@ static bool is_packed_used(
     const edgelora_session_t *s, edgelora_op_state_t *l, const edgelora_shape_t *g, uint32_t rank) {
     if (!op_state_has(l, EDGELORA_OP_USED_CHOSEN)) {
         bool fast = edgelora_op_is_packed(g, rank, false, s->scratch_size, s->plain);
-        l->flags = ((l->flags & ~EDGELORA_OP_PACKED_USED) | EDGELORA_OP_USED_CHOSEN |
+        l->flags = ((l->flags & ~(uint32_t)EDGELORA_OP_PACKED_USED) | EDGELORA_OP_USED_CHOSEN |
                        (fast ? EDGELORA_OP_PACKED_USED : 0)) &
             63;
     }

@@ -157,8 +157,9 @@ static void add_envelope_bands(edgelora_spectral_t *s) {
         most = s->shifts[i] > most ? s->shifts[i] : most;
     }
     for (uint32_t n = 0; n < FRAME; ++n) {
-        s->envelopes[n] = (int16_t)(s->envelopes[n] >> ((most - s->shifts[n / PARTS]) & 15));
-        sum += (uint32_t)s->envelopes[n];
+        int32_t value = s->envelopes[n] >> ((most - s->shifts[n / PARTS]) & 15);
+        s->envelopes[n] = (int16_t)value;
+        sum += (uint32_t)value;
     }
     channel_t c = {s->envelopes, 1, (int32_t)((sum + FRAME / 2) / FRAME)};
     for (uint32_t n = 0; n < FRAME; ++n) {

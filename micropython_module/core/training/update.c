@@ -157,22 +157,22 @@ EDGELORA_HOT void edgelora_matrix_update(
     int16_t *master = (int16_t *)(void *)(arena + matrix_master(m));
     int16_t *momentum = (int16_t *)(void *)(arena + matrix_momentum(m));
     int8_t *weight = (int8_t *)(arena + m->at);
-    for (uint32_t i = 0, n; i < m->count; i += n) { // n: elements that move
+    for (uint32_t i = 0, moving; i < m->count; i += moving) {
         int32_t *u = gradient + i;
-        n = m->count - i;
+        moving = m->count - i;
         if (update->threshold) {
-            uint32_t alone = run_of(u, n, update->threshold, false);
+            uint32_t alone = run_of(u, moving, update->threshold, false);
             u += alone;
             i += alone;
-            n = run_of(u, n - alone, update->threshold, true);
+            moving = run_of(u, moving - alone, update->threshold, true);
         }
-        if (n && update->momentum) {
-            smooth(u, momentum + i, n, update->momentum);
+        if (moving && update->momentum) {
+            smooth(u, momentum + i, moving, update->momentum);
         }
-        if (n) {
-            move(master + i, weight + i, u, n, update->stream + *update->draws * EDGELORA_GOLDEN,
-                update);
-            *update->draws += n;
+        if (moving) {
+            move(master + i, weight + i, u, moving,
+                update->stream + *update->draws * EDGELORA_GOLDEN, update);
+            *update->draws += moving;
         }
     }
 }

@@ -58,10 +58,11 @@ static inline __attribute__((always_inline)) uint32_t part_begin(const edgelora_
     int32_t column = (int32_t)first - g->op->pad_left, from = column < 0 ? 0 : column,
             to = column + (int32_t)width + 2;
     to = to < g->in_w ? to : g->in_w;
-    strip->x = plane + 1 + part * (l->pitch * l->in_rows + 1);
+    uint32_t *x = plane + 1 + part * (l->pitch * l->in_rows + 1);
+    strip->x = x;
     strip->out_w = width;
     strip->gap = 4 * (g->out_w - width);
-    in->plane = (uint32_t *)(void *)strip->x + (from - column);
+    in->plane = x + (from - column);
     in->n = to > from ? (uint32_t)(to - from) : 0;
     return (uint32_t)from;
 }

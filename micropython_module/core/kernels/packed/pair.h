@@ -31,7 +31,7 @@ static inline uint32_t pair(uint32_t low, uint32_t high) {
 }
 
 static inline int32_t dot2(uint32_t w, uint32_t x, int32_t sum) {
-    return __smladx(w, x, sum);
+    return __smladx((int16x2_t)w, (int16x2_t)x, sum);
 }
 
 // E and O of weights in offset binary: bytes 0 and 2, bytes 1 and 3, minus 128 each

@@ -39,7 +39,7 @@ static int32_t *take_words(int32_t **room, uint32_t words) {
 static bool head_work(const edgelora_shape_t *g, void *work, head_work_t *h) {
     int32_t *room = work;
     uint32_t keys = (g->positions + LANES - 1) / LANES * LANES,
-             channels = (g->in_c / g->op->kernel_h + LANES - 1u) / LANES * LANES,
+             channels = ((uint32_t)(g->in_c / g->op->kernel_h) + LANES - 1) / LANES * LANES,
              matrix = keys * channels / 2, rows = QUERIES * keys,
              words = 4 * matrix + 4 * channels + 4 * rows + rows + 2 * channels + 4 * channels +
         2 * keys * channels;

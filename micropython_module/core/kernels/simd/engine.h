@@ -976,7 +976,7 @@ static void input_errors(joint_t *j, work_t *w, uint32_t channels, const uint32_
 static void gathered_errors(
     joint_t *j, work_t *w, uint32_t channels, const uint32_t *starts, uint32_t taps, uint32_t n) {
     uint32_t groups = taps * ((j->g->out_c + 3u) / 4),
-             t_groups = taps * ((j->branch->rank + 3) / 4);
+             t_groups = taps * ((j->branch->rank + 3u) / 4);
     rows_t e = rows_of(w->rows, groups, n, w->units), t = {0};
     if (t_groups) {
         uint32_t behind = 4 * groups * n;

@@ -155,6 +155,9 @@ static inline lanes_t lanes_dot2(lanes_t sum, lanes_t a, lanes_t b) {
     return sum;
 }
 
+// Without optimization, GCC's gather is a macro that converts 0xFFFF to a signed mask.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
 // of u <= EDGELORA_FARTHEST
 #define EDGELORA_GATHERS
 static inline lanes_t lanes_exponentials(lanes_t u) {
@@ -167,6 +170,7 @@ static inline lanes_t lanes_exponentials(lanes_t u) {
     v = _mm512_srlv_epi32(v, _mm512_srli_epi32(u, 8));
     return _mm512_srli_epi32(_mm512_add_epi32(v, _mm512_set1_epi32(64)), 7);
 }
+#pragma GCC diagnostic pop
 
 // v with the sign of another one
 static inline lanes_t lanes_signed(lanes_t v, lanes_t of) {

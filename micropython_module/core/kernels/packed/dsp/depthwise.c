@@ -323,7 +323,7 @@ EDGELORA_KERNEL static void fill_one(const layout_t *l, uint32_t *to, const int8
 }
 
 static inline uint32_t doubled(uint32_t pair) {
-    return __sadd16(pair, pair);
+    return (uint32_t)__sadd16((int16x2_t)pair, (int16x2_t)pair);
 }
 
 // A kernel row's pairs (u v) and (v w) of four channels.
