@@ -419,8 +419,9 @@ typedef struct {
 
 // Checks a sample, its label or target, and where its loss goes. classes: classes of the adapter,
 // if any; place: index of the label among all classes.
-static edgelora_status_t answer_check(const edgelora_session_t *s, const sample_t *sample,
-    const classes_t *classes, uint32_t place, answer_t answer, const int32_t *loss) {
+EDGELORA_RAM static edgelora_status_t answer_check(const edgelora_session_t *s,
+    const sample_t *sample, const classes_t *classes, uint32_t place, answer_t answer,
+    const int32_t *loss) {
     const edgelora_model_t *model = session_model(s);
     uint32_t size = answer.target ? edgelora_target_size(model) : 0;
     if (!edgelora_is_apart(s, sample, loss, sizeof(*loss)) || !outside(s, answer.target, size) ||
