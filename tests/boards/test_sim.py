@@ -25,6 +25,7 @@ from commands import execute
 from fresh import slow
 from mpremote.transport_serial import SerialTransport
 
+from benchmarks.networks import dense_chain, network
 from edgelora.board import build, devices, uf2, virtual_boards
 from edgelora.board import virtual_boards as registry
 from edgelora.board.flash import common, write
@@ -35,6 +36,7 @@ from edgelora.board.sim import virtual_board
 from edgelora.board.sim.session import Ended, Terminal
 from edgelora.board.sim.unix import Unix
 from edgelora.cli.main import main
+from edgelora.core.formats.elm import pack_model
 
 sim_start = importlib.import_module("edgelora.board.sim.virtual_board")
 FILES = {"a.bin": bytes(range(256)) * 40, "b.bin": b"second"}
@@ -140,6 +142,27 @@ def test_flashing_through_the_boot_loader(firmware, tmp_path):
         assert steps[-2] == (*[second.stat().st_size] * 2, "writing")
         code = "import os; print(os.listdir('/rom'), os.listdir('/'))"
         assert execute(board.port, code) == "['new.bin'] ['rom', 'kept']"
+
+
+def test_a_model_arrives_behind_a_program_that_ends_within_a_sector(tmp_path, monkeypatch):
+    """Built for it; and flashed from an image whose sectors nobody filled, which the boot ROM would half erase."""
+    model, code = tmp_path / "wide.elm", "import edgelora; print(len(edgelora.Model('/rom/wide.elm').output))"
+    model.write_bytes(pack_model(network(dense_chain(64, 128, 10))))
+    program = uf2.parse(build.program(load_board("virtual-pico")).read_bytes())
+    program.put(program.end, bytes(uf2.PAYLOAD_BYTES * (program.end % uf2.SECTOR_BYTES == 0)))
+    longer, built, unfilled = (tmp_path / name for name in ("longer.uf2", "built.uf2", "unfilled.uf2"))
+    longer.write_bytes(uf2.serialize(program))
+    monkeypatch.setattr(build, "program", lambda *_: longer)
+    command = ["build", "--board", "virtual-pico", "--model", str(model), "-o"]
+    assert main([*command, str(built)]) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(uf2, "SECTOR_BYTES", uf2.PAYLOAD_BYTES)
+        assert main([*command, str(unfilled)]) == 0
+    assert unfilled.stat().st_size < built.stat().st_size
+    with running(built, tmp_path / "state") as board:
+        assert execute(board.port, code) == "10"
+        assert main(["flash", str(unfilled), "--port", board.port]) == 0
+        assert execute(board.port, code) == "10"
 
 
 def test_flash_refuses_before_touching_the_board(firmware, tmp_path):

@@ -9,6 +9,7 @@ from mpremote.romfs import VfsRomWriter
 from edgelora.board import build, uf2
 from edgelora.board import romfs as boards_romfs
 from edgelora.board.profiles import load_board
+from edgelora.board.sim.pico import _Flash
 
 BASE = 0x10000000
 
@@ -56,7 +57,7 @@ def test_damage_is_named(data, message):
 
 def test_the_block_in_front_of_an_rp2350_image_stays():
     rp2350, pages = 0xE48BFF59, uf2.parse(image()).pages
-    lead = uf2.serialize(uf2.FlashImage({0x10FFFF00: b"\xef" * 256}), uf2.ABSOLUTE_FAMILY_ID)
+    lead = uf2.serialize(uf2.FlashImage({0x10FF0000: b"\xef" * 256}), uf2.ABSOLUTE_FAMILY_ID)
     data = uf2.serialize(uf2.FlashImage(pages, lead), rp2350)
     assert data.startswith(lead)
     assert uf2.parse(data, rp2350).pages == pages
@@ -88,6 +89,34 @@ def test_romfs_files_are_aligned(sizes):
     for i, (name, data) in enumerate(files.items()):
         at = romfs.index(data, romfs.index(name.encode()))
         assert at % boards_romfs.FILE_ALIGNMENT == 0, (i, at)
+
+
+FLASH_BYTES, ROMFS_OFFSET = 64 * 1024, 32 * 1024
+
+
+@pytest.mark.parametrize("family_id", [uf2.RP2040_FAMILY_ID, 0xE48BFF59])
+@pytest.mark.parametrize("beyond", range(16))
+def test_every_page_arrives_however_far_the_program_reaches_into_a_sector(beyond, family_id, tmp_path):
+    """Blocks are erased by 16 numbers, as the RP2040's boot ROM does it: those of a sector are one such group."""
+    program, romfs = bytes(range(1, 256)) * 18, bytes(range(255, 0, -1)) * 48
+    program = program[: uf2.SECTOR_BYTES + beyond * uf2.PAYLOAD_BYTES]
+    merged = uf2.FlashImage()
+    merged.put(BASE, program)
+    merged.put(BASE + ROMFS_OFFSET, romfs)
+    image = uf2.parse(uf2.serialize(merged, family_id), family_id)
+    sectors = [address // uf2.SECTOR_BYTES for address in image.pages]
+    assert sectors == sorted(sectors)
+    assert {sectors.count(sector) for sector in sectors if sector != sectors[-1]} == {16}
+    assert image.end == BASE + ROMFS_OFFSET + -(-len(romfs) // uf2.PAYLOAD_BYTES) * uf2.PAYLOAD_BYTES
+
+    flash = _Flash(tmp_path / "flash.bin", bytearray(FLASH_BYTES), FLASH_BYTES, BASE)
+    flash.memory[:] = bytes(FLASH_BYTES)  # another program was there
+    flash.program(image)
+    assert flash.memory[: len(program)] == program
+    assert flash.memory[ROMFS_OFFSET : ROMFS_OFFSET + len(romfs)] == romfs
+    assert not any(flash.memory[2 * uf2.SECTOR_BYTES : ROMFS_OFFSET])  # what no sector of the image covers stays
+    end = ROMFS_OFFSET - -len(romfs) // uf2.SECTOR_BYTES * uf2.SECTOR_BYTES
+    assert not any(flash.memory[end:])
 
 
 def test_too_big_is_refused_before_anything_is_written(tmp_path):

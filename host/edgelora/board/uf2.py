@@ -12,6 +12,9 @@ from edgelora.base.errors import EdgeloraError
 
 BLOCK_BYTES = 512
 PAYLOAD_BYTES = 256  # required by the boot ROMs of RP2040 and RP2350: one flash page
+SECTOR_BYTES = 4096  # of flash that are erased at once
+SECTOR_BLOCKS = SECTOR_BYTES // PAYLOAD_BYTES
+EMPTY_PAGE = b"\xff" * PAYLOAD_BYTES
 MAGIC_START = (0x0A324655, 0x9E5D5157)
 MAGIC_END = 0x0AB16F30
 FLAG_NOT_MAIN_FLASH = 0x00000001
@@ -26,7 +29,7 @@ class Uf2Error(EdgeloraError, ValueError):
 
 @dataclass
 class FlashImage:
-    """Pages of flash by absolute address (bytes); pages are `PAYLOAD_BYTES` long and aligned.
+    """Pages of flash by absolute address (bytes), in the file's order; each is `PAYLOAD_BYTES` long and aligned.
 
     lead: a preceding block, kept unchanged. RP2350 images have one, for an address behind all flash, that
     works around the boot ROM's erratum E10.
@@ -94,10 +97,19 @@ def _block_family(data: bytes, at: int) -> int:
 
 
 def serialize(image: FlashImage, family_id: int = RP2040_FAMILY_ID) -> bytes:
-    """Writes the image as UF2 blocks in address order."""
+    """Writes the image as UF2 blocks in address order, with empty pages that fill each sector but the last.
+
+    The RP2040's boot ROM erases a sector at the first of each 16 block numbers, wherever they go (erratum E14): the
+    blocks of a sector have to be one such group.
+    """
+    pages = dict(image.pages)
+    for address in image.pages:
+        sector = address - address % SECTOR_BYTES
+        pages |= {at: EMPTY_PAGE for at in range(sector, sector + SECTOR_BYTES, PAYLOAD_BYTES) if at not in pages}
+    ordered = [(address, page) for address, page in sorted(pages.items()) if address < image.end]
     out = bytearray(image.lead)
-    for number, (address, page) in enumerate(sorted(image.pages.items())):
-        header = (*MAGIC_START, FLAG_FAMILY_ID, address, PAYLOAD_BYTES, number, len(image.pages), family_id)
+    for number, (address, page) in enumerate(ordered):
+        header = (*MAGIC_START, FLAG_FAMILY_ID, address, PAYLOAD_BYTES, number, len(ordered), family_id)
         out += struct.pack("<8I", *header) + page
         out += bytes(BLOCK_BYTES - 4 - 32 - PAYLOAD_BYTES) + struct.pack("<I", MAGIC_END)
     return bytes(out)

@@ -58,7 +58,8 @@ def flash_rp2(
     assert profile.uf2_family_id is not None
     if data[:4] != MAGIC_START[0].to_bytes(4, "little"):
         raise FlashError(f"{firmware} is not a UF2 file, which a {profile.description} needs")
-    uf2.parse(data, profile.uf2_family_id, name=str(firmware))
+    image = uf2.parse(data, profile.uf2_family_id, name=str(firmware))
+    data = uf2.serialize(image, profile.uf2_family_id)  # whoever wrote it, its blocks are erased as they need
     volume = Path(target) if os.path.isdir(target) else None
     port = None if volume else target
     clock = virtual_boards.clock_of(target) if virtual else None

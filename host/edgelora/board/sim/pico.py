@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgelora.board import uf2
 from edgelora.board.profiles import BoardProfile
-from edgelora.board.uf2 import FlashImage, Uf2Error
+from edgelora.board.uf2 import SECTOR_BLOCKS, SECTOR_BYTES, FlashImage, Uf2Error
 from edgelora.board.virtual_boards import SimError
 from edgelora.core.formats.files import write_atomic
 
@@ -22,7 +22,6 @@ from .session import Session
 if TYPE_CHECKING:
     from rp2040py.usb.cdc import USBCDC
 
-FLASH_SECTOR = 4096
 IDLE_SLICE_NS = 1_000_000  # emulated time between polls of the host while the core sleeps,
 BUSY_SLICE_NS = 400_000  # and while it computes
 MAX_LEAD_NS = 2_000_000  # lead of emulated time over real time while a board waits for a host
@@ -47,19 +46,20 @@ class _Flash:
         os.pwrite(self._fd, self.memory[offset : min(offset + length, self.size)], offset)
 
     def program(self, image: FlashImage) -> None:
-        """Erases the sectors that the image touches and programs its pages, as the boot ROM does."""
-        erased: set[int] = set()
-        for address, page in sorted(image.pages.items()):
+        """Erases and programs as the boot ROM does: the sector of the first of each 16 blocks (erratum E14)."""
+        touched: set[int] = set()
+        for number, (address, page) in enumerate(image.pages.items()):
             offset = address - self.base
             if not 0 <= offset <= self.size - len(page):
                 raise Uf2Error(f"address {address:#010x} is outside this board's {self.size // 1024} KB of flash")
-            sector = offset - offset % FLASH_SECTOR
-            if sector not in erased:
-                erased.add(sector)
-                self.memory[sector : sector + FLASH_SECTOR] = b"\xff" * FLASH_SECTOR
-            self.memory[offset : offset + len(page)] = page
-        for sector in erased:
-            self.write_through(sector, FLASH_SECTOR)
+            sector = offset - offset % SECTOR_BYTES
+            touched.add(sector)
+            if number % SECTOR_BLOCKS == 0:
+                self.memory[sector : sector + SECTOR_BYTES] = b"\xff" * SECTOR_BYTES
+            there = slice(offset, offset + len(page))
+            self.memory[there] = bytes(old & new for old, new in zip(self.memory[there], page, strict=True))
+        for sector in touched:
+            self.write_through(sector, SECTOR_BYTES)
 
     @property
     def bootable(self) -> bool:
