@@ -194,6 +194,31 @@ def test_serial_port_is_transparent_both_ways(firmware, tmp_path):
         transport.close()
 
 
+def test_a_hosts_frames_interrupt_where_firmware_asks_for_it(firmware, tmp_path):
+    """Each millisecond; TinyUSB asks while it sends, which ends light sleep."""
+    code = """
+import machine, time
+def asleep():
+    began = time.ticks_us()
+    machine.lightsleep(100)
+    return time.ticks_diff(time.ticks_us(), began)
+FRAME, ENABLED = 0x50110048, 0x50110090
+time.sleep_ms(20)
+undisturbed = asleep()
+print(end='.')
+sending = asleep()
+time.sleep_ms(20)
+frame = machine.mem32[FRAME]
+time.sleep_ms(50)
+print(undisturbed, sending, machine.mem32[FRAME] - frame & 0x7FF, machine.mem32[ENABLED] >> 17 & 1)
+"""
+    with running(firmware, tmp_path) as board:
+        undisturbed, sending, frames, enabled = map(int, execute(board.port, code)[1:].split())
+    assert 100_000 <= undisturbed < 103_000
+    assert sending < 5000
+    assert 50 <= frames <= 51 and not enabled
+
+
 def test_a_board_that_cannot_start_says_why(tmp_path):
     bad = tmp_path / "bad.uf2"
     bad.write_bytes(b"no firmware")

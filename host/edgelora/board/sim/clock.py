@@ -89,6 +89,11 @@ class SystemClock:
         for alarm, timed in zip(mcu.timer.alarms, self._alarms, strict=True):
             alarm.clock_alarm = timed
 
+    def create_alarm(self, callback: Callable[[], None]) -> _Alarm:
+        """An alarm by this clock's time."""
+        self._alarms.append(_Alarm(self, self._cycles.create_alarm(callback)))
+        return self._alarms[-1]
+
     @property
     def nanos(self) -> float:
         return self._then + (self._cycles.nanos - self._counted) * self.scale

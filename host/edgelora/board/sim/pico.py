@@ -120,6 +120,7 @@ class Pico:
 
         from . import xip
         from .clock import SystemClock
+        from .frames import Frames
         from .world import World
 
         assert profile.flash is not None and profile.uf2_board_id is not None
@@ -142,6 +143,7 @@ class Pico:
         self._slice_alarm = self.mcu.clock.create_alarm(self._end_slice)
         xip.attach(self.mcu, self.time, self.flash.write_through, ideal_flash)
         self._connect_usb(USBCDC(self.mcu.usb_ctrl))
+        Frames(self.mcu, self.time)
         self.world = World(self.mcu, lambda: self.time.nanos / 1e9, state_dir)
 
     # USB. The emulator's own serial bridge answers every read of an idle bus with an empty packet, which keeps the
