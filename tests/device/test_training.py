@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
+from commands import execute
 from documents import blocks
 from fresh import FULL, SEED, slow
 
@@ -392,6 +393,46 @@ def start(link: Link, elm: bytes, recipe: Recipe, samples: Samples, **settings: 
     link.open_model("/base.elm", ranks, recipe.mode, recipe.micro_batch, recipe.momentum_shift)
     fixed = {"epochs": recipe.epochs, "seed": recipe.seed, "learning_rate": recipe.initial_rate, "commit_every": 1}
     return link.run_start(SAMPLES_PATH, NAME, resume=True, **fixed, **settings)
+
+
+# What prints right before the sleep is sent in the next of USB's frames, which interrupts it.
+ASLEEP = """
+import time, edgelora.training as training
+
+class Empty:
+    between, done, rest, busy_us, step_us, energy_uj = True, False, 1, 0, 0, 0
+
+    def step(self):
+        self.busy_us += 1
+
+def volts():
+    global began
+    before = time.ticks_ms()
+    print(end="." * 200)
+    began += time.ticks_diff(time.ticks_ms(), before)
+    return 4.0
+
+run = Empty()
+settings = {"battery": volts, "battery_floor": 3.0, "sleep_mw": 10, "power": lambda hz: 0}
+scheduler = training.Scheduler(run, sleep_ms=100, budget_ms=550, **settings)
+began = time.ticks_ms()
+state = scheduler.spend()
+print(state, time.ticks_diff(time.ticks_ms(), began), scheduler._spent_us, run.energy_uj)
+"""
+
+
+def test_light_sleep_beside_a_usb_host_lasts_and_is_measured(tmp_path: Path) -> None:
+    """The host's frames end light sleep within a millisecond while the board sends."""
+    image = build.build_firmware("virtual-pico", {}, tmp_path / "fw.uf2")
+    board = virtual_board.start("virtual-pico", image, tmp_path / "pico", die_with_parent=True)
+    try:
+        state, passed_ms, booked_us, booked_uj = execute(board.port, ASLEEP).lstrip(".").split()
+        assert state == "paused"
+        assert 495 <= int(passed_ms) <= 550  # without the time of printing, which is not booked here
+        assert abs(int(passed_ms) - int(booked_us) // 1000) <= 10
+        assert int(booked_uj) == int(booked_us) // 100
+    finally:
+        board.stop()
 
 
 # On the board by mpremote: the clock follows what is set and is restored; a plain loop with light sleep, windows that

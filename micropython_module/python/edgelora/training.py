@@ -15,6 +15,7 @@ than the previous one. `unfinished` says whether there is a run to resume.
 
 import hashlib
 import struct
+import sys
 import time
 from array import array
 
@@ -835,6 +836,15 @@ def _counted(samples, count, name):
 
 
 TRAINING, PAUSED, LOW_BATTERY, DONE = "training", "paused", "low battery", "done"
+_KEEP_TIME = ("rp2", "esp32")  # platforms whose clock goes on in light sleep
+
+
+def _light_sleep(ms):
+    # Sleeps lightly until so much time has passed: an interrupt, such as USB's once a millisecond, ends each sleep.
+    began, left = time.ticks_ms(), ms
+    while left > 0:
+        machine.lightsleep(left)
+        left = ms - time.ticks_diff(time.ticks_ms(), began)
 
 
 class Scheduler:
@@ -846,9 +856,10 @@ class Scheduler:
     DONE  the run is finished
 
     clock_hz: CPU clock during steps and sleep; the previous clock is restored after each, even after an error.
-    sleep_ms: light sleep after every update. budget_ms, budget_mj: milliseconds, sleep included, and millijoules per
-    window. A micro-batch that would not end in it is not begun, if a window has room for one. power: a function from
-    Hz to milliwatts; sleep_mw: asleep. sleep: replaces machine.lightsleep, e.g. time.sleep_ms if USB must stay up.
+    sleep_ms: light sleep after every update, on RP2 and ESP32 boards; it goes on when an interrupt ends it early.
+    budget_ms, budget_mj: milliseconds, sleep included, and millijoules per window. A micro-batch that would not end in
+    it is not begun, if a window has room for one. power: a function from Hz to milliwatts; sleep_mw: asleep.
+    sleep: replaces light sleep, e.g. time.sleep_ms if USB must stay up. Its time is measured.
     """
 
     training: Run
@@ -881,7 +892,8 @@ class Scheduler:
         self.sleep_ms, self.budget_ms, self.budget_mj = sleep_ms, budget_ms, budget_mj
         self.battery, self.battery_floor, self.sleep_mw = battery, battery_floor, sleep_mw
         self._clock = clock_hz if hasattr(machine, "freq") else None
-        self._sleep = sleep or getattr(machine, "lightsleep", time.sleep_ms)
+        light = hasattr(machine, "lightsleep") and sys.platform in _KEEP_TIME
+        self._sleep = sleep or (_light_sleep if light else time.sleep_ms)
         self._power = power
         self._mw = 0
         try:
@@ -889,6 +901,7 @@ class Scheduler:
         except ValueError:
             raise ValueError("this chip can't compute at %d Hz" % clock_hz) from None
         self._usual_us = self._worst_us = 0  # longest steps without and with their commit
+        self._late_us = 0  # longest time between the end of a sleep as asked and as measured
         self._spent_us = self._spent_uj = 0  # in this window
 
     # --- windows
@@ -921,7 +934,7 @@ class Scheduler:
         while True:
             # sleep between two micro-batches: before each, except at the window's first step
             sleep_ms = self.sleep_ms if sleeps and self._spent_us and self.training.between else 0
-            self.state = self._next(1000 * sleep_ms)
+            self.state = self._next(sleep_ms and 1000 * sleep_ms + self._late_us)
             if self.state == TRAINING:
                 self._call(lambda sleep_ms=sleep_ms: self._sleep_and_step(sleep_ms))
                 if self.training.done:
@@ -972,8 +985,11 @@ class Scheduler:
 
     def _sleep_and_step(self, sleep_ms):
         if sleep_ms:
+            began = time.ticks_ms()  # in microseconds, minutes of sleep would wrap
             self._sleep(sleep_ms)
-            self._account(1000 * sleep_ms, self.sleep_mw)
+            slept_us = 1000 * time.ticks_diff(time.ticks_ms(), began)
+            self._late_us = max(self._late_us, slept_us - 1000 * sleep_ms)
+            self._account(slept_us, self.sleep_mw)
             if self._clock and machine.freq() != self._clock:
                 machine.freq(self._clock)  # light sleep may restore the chip's default clock
         self._step()

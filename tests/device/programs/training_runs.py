@@ -298,19 +298,24 @@ def new_run(mode="frozen_a", epochs=EPOCHS):
 
 
 class Clock:
-    """A clock that advances by 100 microseconds per call, so that a step or a commit takes as long."""
+    """A clock that advances by 100 microseconds per call, so that a step or a commit takes as long, and in sleep."""
 
-    now = 0
+    def __init__(self):
+        self.now, self.slept = 0, []
 
     def ticks_us(self):
         self.now += 100
         return self.now
 
+    def ticks_ms(self):
+        return self.now // 1000
+
     def ticks_diff(self, late, early):
         return late - early
 
     def sleep_ms(self, ms):
-        pass
+        self.now += 1000 * ms
+        self.slept.append(ms)
 
 
 def scheduling():
@@ -327,14 +332,13 @@ def scheduling():
     wanted = reference.store.read(NAME)
 
     # the time budget: no window exceeds it; windows have whole micro-batches if they fit, else single steps
-    training.time = Clock()
-    slept = []
+    training.time = clock = Clock()
     # (fewer with a commit).
     steps = [5, 10, 15, 19, 23, 28, 32, 37, 40]
     for budget_ms, windows in ((3, [16, 32, 40]), (1, [8, 16, 24, 32, 40]), (0.5, steps)):
         run = new_run()
         scheduler = training.Scheduler(
-            run, sleep_ms=1 if budget_ms == 3 else 0, budget_ms=budget_ms, sleep=slept.append
+            run, sleep_ms=1 if budget_ms == 3 else 0, budget_ms=budget_ms, sleep=clock.sleep_ms
         )
         ended = []
         while not run.done:
@@ -344,7 +348,16 @@ def scheduling():
             ended.append(run.position)
         assert ended == windows, (budget_ms, ended)
         assert scheduler.spend() == training.DONE and run.store.read(NAME) == wanted
-    assert slept == [1, 1]
+    assert clock.slept == [1, 1]
+
+    # what passes is what counts: an own function that sleeps longer, or not at all
+    for passes_ms, booked_us in ((5, 5000), (0, 0)):
+        run = new_run()
+        scheduler = training.Scheduler(run, sleep_ms=1, sleep=lambda ms, passes_ms=passes_ms: clock.sleep_ms(passes_ms))
+        window = iter(scheduler)
+        while run.position <= 8:  # up to the second micro-batch's first step
+            next(window)
+        assert scheduler._spent_us - run.busy_us == booked_us
 
     # the energy budget, which can be too small for a step
     run = new_run()
