@@ -999,6 +999,12 @@ def test_attention(way: str) -> None:
     check_near(Attends(way), 7, 12, decibel=15, loss="mean_squared_error")
 
 
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_queries_keys_and_values_of_one_linear(seed: int) -> None:
+    """Their grid is the Linear's, whose zero point must be 0."""
+    check_near(Attends("function"), 7, 12, decibel=15, seed=seed, loss="mean_squared_error")
+
+
 @pytest.mark.parametrize("fields", [{}, {"norm_first": True, "activation": "gelu"}, {"bias": False}])
 def test_transformer_encoders(fields: dict) -> None:
     layer = tnn.TransformerEncoderLayer(12, 2, 24, batch_first=True, **fields)

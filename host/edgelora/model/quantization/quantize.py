@@ -159,12 +159,13 @@ def _quantized(
     head_room: float,
     ends: tuple[float, int] | None,
 ) -> QuantModel:
-    first = activation_tensor(net.input_shape, *_range(activations[0], percentile))
+    logits, joined, streams, balanced = _logits(net), _joined(net), _streams(net), _balanced(net)
+    grid = balanced_tensor if 0 in balanced else activation_tensor
+    first = grid(net.input_shape, *_range(activations[0], percentile))
     if symbols := _symbols(net):
         first = Tensor((*net.input_shape[:2], 1 if symbols <= 256 else 2), 1.0, 0)
     model = QuantModel([Tensor(first.shape, *ends) if ends else first], [], list(net.labels))
     model.rounds = _has_streams(net)
-    logits, joined, streams, balanced = _logits(net), _joined(net), _streams(net), _balanced(net)
     peak = max((float(np.abs(activations[tensor]).max()) for tensor in streams), default=0.0)
     epsilon = max((layer.epsilon for layer in net.layers if layer.kind == "norm"), default=0.0)
     for i, layer in enumerate(net.layers):
@@ -224,9 +225,13 @@ def _streams(net: FloatNet) -> set[int]:
 
 
 def _balanced(net: FloatNet) -> set[int]:
-    """Tensors whose zero point has to be 0: what rotate and attend read and write."""
-    turning = [i for i, layer in enumerate(net.layers) if layer.kind in ("rotate", "attend")]
-    return {i + 1 for i in turning} | {tensor for i in turning for tensor in layers.sources(net, i)}
+    """Tensors whose zero point has to be 0: what rotate and attend read and write, and what shares a grid with that."""
+    found: set[int] = set()
+    for i in reversed(range(len(net.layers))):
+        kind = net.layers[i].kind
+        if kind in ("rotate", "attend") or i + 1 in found and kind in (*SAME_GRID_KINDS, "concatenate"):
+            found |= {i + 1, *layers.sources(net, i)}
+    return found
 
 
 def _logits(net: FloatNet) -> int | None:
