@@ -18,6 +18,8 @@ import pytest
 from fresh import FULL, slow
 from playwright.sync_api import Page, expect
 from sensing import WAVES
+from studio_projects import project
+from studio_user import Visitor, visit
 
 from edgelora.base.errors import InputError
 from edgelora.board import virtual_boards
@@ -195,29 +197,30 @@ def test_a_virtual_board_without_power_stays_on_the_desk(studios: Callable, page
     assert (studio.folder / "boards" / "one").is_dir()
 
 
-def test_a_request_to_terminate_counts_as_ctrl_c(studios: Callable, pages: Callable) -> None:
-    studio = studios()
-    start_virtual(pages(studio), "unix", "one")
-    assert virtual_boards.running()
+def test_a_request_to_terminate_counts_as_ctrl_c(studios: Callable, tmp_path: Path) -> None:
+    studio = studios(project(tmp_path / "project", {}).name)
+    until(virtual_boards.running)
     assert studio.stop(signal.SIGTERM) == 130
     assert not virtual_boards.running()
 
 
-@slow
-def test_unexpected_errors_are_shown_on_every_page(studios: Callable, pages: Callable) -> None:
+def test_unexpected_errors_are_shown_on_every_page(tmp_path: Path) -> None:
     """For example a setting that can't be written: shown until someone closes it, while the rest of the page works."""
-    studio = studios()
-    first, second = pages(studio), pages(studio)
-    (studio.folder / "studio.json").unlink(missing_ok=True)
-    (studio.folder / "studio.json").mkdir()
-    first.get_by_role("button", name="Colors: auto").click()
-    for page in (first, second):
-        page.get_by_role("alert").get_by_text("studio.json is not a regular file").wait_for()
-    second.get_by_role("button", name="Close errors").click()
-    for page in (first, second):
-        expect(page.get_by_role("alert")).to_have_count(0)
-    first.get_by_role("link", name="Collect").click()
-    first.get_by_role("heading", name="Collect", exact=True).wait_for()
+    (tmp_path / "studio.json").mkdir()
+
+    async def story(first: Visitor, second: Visitor) -> None:
+        for page in (first, second):
+            await page.open("/")
+        await first.press("Colors: auto")
+        for page in (first, second):
+            await page.see("studio.json is not a regular file")
+        await second.press("Close errors")
+        for page in (first, second):
+            await page.see("studio.json is not a regular file", 0)
+        await first.open("/collect")
+        await first.see("Collect")
+
+    visit(tmp_path, story, visitors=2)
 
 
 @pytest.mark.parametrize(

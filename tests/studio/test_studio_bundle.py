@@ -6,15 +6,14 @@ import io
 import random
 import struct
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fresh import fresh_seeds
-from playwright.sync_api import Page, expect
 from sensing import adapters, motion_base
 from studio_projects import collect
+from studio_user import Visitor, visit
 
 from edgelora.base.errors import InputError
 from edgelora.learn.training.actions import Act
@@ -130,24 +129,27 @@ def test_damaged_files_are_refused_in_words(tmp_path: Path, seed: int) -> None:
             assert str(error)
 
 
-def test_a_sample_project_by_one_click(studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path) -> None:
+def test_a_sample_project_by_one_click(tmp_path: Path) -> None:
     """Then it is exported as one file, which another project imports."""
-    (tmp_path / "project").mkdir()
-    page = pages(studios("project"))
-    page.get_by_role("button", name="Make a sample project").click()
-    page.get_by_role("region", name="virtual-pico-1", exact=True).wait_for()
-    book = ProjectSamples(Project(tmp_path / "project"))
+    exported = bytearray()
+
+    async def makes(page: Visitor) -> None:
+        await page.open("/")
+        await page.press("Make a sample project")
+        await page.see("virtual-pico-1")
+        await page.see("Make a sample project", 0)
+        await page.press("Export the project")
+        exported.extend((await page.user.download.next(timeout=60)).content)
+
+    async def takes(page: Visitor) -> None:
+        await page.open("/")
+        await page.drop("Import a project (.zip)", {"mine.zip": bytes(exported)})
+        await page.see("files added")
+
+    one, other = (visit(tmp_path / name, story) for name, story in (("project", makes), ("other", takes)))
+    book = one.of(ProjectSamples)
     assert {label: len(book.of(label)) for label in book.labels} == dict.fromkeys(bundle.GESTURES, bundle.SAMPLES)
     assert (tmp_path / "project/recordings/row.csv").exists()
-    expect(page.get_by_role("button", name="Make a sample project")).to_have_count(0)
-    page.get_by_text("The project as one file").click()
-    with page.expect_download() as coming:
-        page.get_by_role("button", name="Export the project").click()
-    coming.value.save_as(tmp_path / "mine.zip")
-    other = pages(studios("other"))
-    other.get_by_text("The project as one file").click()
-    other.get_by_label("Import a project (.zip)", exact=True).set_input_files(tmp_path / "mine.zip")
-    other.get_by_text("files added").wait_for()
-    assert len(ProjectSamples(Project(tmp_path / "other"))) == len(book)
+    assert len(other.of(ProjectSamples)) == len(book)
     with pytest.raises(InputError, match="samples of its own"):
-        bundle.put_samples(Project(tmp_path / "project"))
+        bundle.put_samples(one)

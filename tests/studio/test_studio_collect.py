@@ -23,6 +23,7 @@ import pytest
 from commands import result
 from playwright.sync_api import Page
 from sensing import motion_base, put_board, waves
+from studio_user import Visitor, visit
 
 from benchmarks.swap import layers_and_adapters
 from edgelora.base.errors import InputError
@@ -373,23 +374,20 @@ def test_a_person_collects(studios: Callable[..., Any], pages: Callable[..., Pag
     thumbs.nth(1).press("p")
     page.locator(".player:visible").wait_for()
     rows = "\n".join(",".join(map(str, row)) for row in waves(200).tolist())
-    page.get_by_label("Drop files here, or choose them").set_input_files(
-        {"name": "circle.1.csv", "mimeType": "text/csv", "buffer": rows.encode()}
-    )
+    given = {"circle.1.csv": rows.encode(), "empty.csv": b"", "notes.txt": b"1,2"}
+    files = [{"name": name, "mimeType": "", "buffer": content} for name, content in given.items()]
+    page.get_by_label("Drop files here, or choose them").set_input_files(files)
     page.get_by_role("button", name="circle, sample 3").wait_for()
+    for words in ("empty.csv: is empty", "notes.txt: can't be used here"):  # not sent
+        page.get_by_role("alert").filter(has_text=words).wait_for()
     names = sorted(path.name.split(".")[0] for path in folder.glob("*.npz"))
     assert names == ["circle"] * 3 + ["rest"] + ["wave"] * 3
     assert json.loads((folder / "classes.json").read_text()) == ["wave", "rest"]
     assert load_capture(next(folder.glob("circle.*"))).values.shape == (100, 6)
 
 
-def test_what_is_wrong_with_files_is_told_while_pages_go_on(
-    studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path
-) -> None:
+def test_what_is_wrong_with_files_is_told_while_pages_go_on(tmp_path: Path) -> None:
     """Each dropped file reports its result: read, refused, or doubtful."""
-    studio = studios("project")
-    page = pages(studio)
-    page.get_by_role("link", name="Collect").click()
     rows = np.random.default_rng(1).normal(0, 1, (200, 6))
     bomb = io.BytesIO()
     np.savez_compressed(bomb, samples=np.zeros((300 << 20 >> 3, 4), np.int16))
@@ -400,22 +398,26 @@ def test_what_is_wrong_with_files_is_told_while_pages_go_on(
         "bomb.npz": bomb.getvalue(),
         "empty.csv": b"",
         "notes.txt": b"1,2",
-        "<b>.csv": b"hello",
+        "<b>\x1b.csv": b"hello",
     }
-    files = [{"name": name, "mimeType": "", "buffer": content} for name, content in given.items()]
-    page.get_by_label("Drop files here, or choose them").set_input_files(files)
-    page.get_by_text("wave.csv is read").wait_for()  # the server answers meanwhile
-    for words in (
-        "still.csv: all values are 0",
-        "nan.csv: has values that are not finite",
-        "bomb.npz: not a readable .npz file (its arrays have 314572928 bytes once unpacked",
-        "empty.csv: is empty",
-        "notes.txt: can't be used here",
-        "_b_.csv: ",
-    ):
-        page.get_by_role("alert").filter(has_text=words).wait_for()
-    page.get_by_role("group", name="Samples of wave").get_by_role("button").nth(2).wait_for()
-    labels = sorted(path.name.split(".")[0] for path in (tmp_path / "project/samples").glob("*.npz"))
+
+    async def story(page: Visitor) -> None:
+        await page.open("/collect")
+        await page.drop("Drop files here, or choose them", given)
+        await page.see("wave.csv is read")  # the server answers meanwhile
+        for words in (
+            "still.csv: all values are 0",
+            "nan.csv: has values that are not finite",
+            "bomb.npz: not a readable .npz file (its arrays have 314572928 bytes once unpacked",
+            "empty.csv: has no samples",
+            "notes.txt: .txt is no",
+            "<b>\\x1b.csv: ",
+        ):
+            await page.see(words)
+        await page.see(" is read", 0)
+
+    visit(tmp_path, story)
+    labels = sorted(path.name.split(".")[0] for path in (tmp_path / "samples").glob("*.npz"))
     assert labels == ["still"] * 3 + ["wave"] * 3
 
 

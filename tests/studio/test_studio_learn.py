@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
@@ -16,6 +17,7 @@ from playwright.sync_api import Page, expect
 from processes import metric_lines, read_report
 from sensing import motion_base
 from studio_projects import BOARD, collect, motion, project
+from studio_user import Visitor, visit
 
 from edgelora.board import virtual_boards
 from edgelora.board.link.client import Link
@@ -52,62 +54,58 @@ def begin(page: Page, how_long: str) -> None:
     page.get_by_role("button", name="Learn", exact=True).click()
 
 
-@slow
-def test_two_pages_at_once(studios: Studios, pages: Pages, tmp_path: Path) -> None:
+def test_two_pages_at_once(tmp_path: Path) -> None:
     """Each page shows the other's changes, and an open drop-down stays open meanwhile."""
-    project(tmp_path / "project", {"circle": 4, "wave": 4})
-    studio = studios("project")
-    page, other = learn_view(pages(studio)), pages(studio)
-    page.get_by_label("Length").click()
-    option = page.get_by_role("option", name="thorough")
-    option.wait_for()
-    other.get_by_role("link", name="Collect").click()
-    other.get_by_role("button", name="Remove wave").click()
-    other.get_by_text("Undo: ").wait_for()
-    page.wait_for_timeout(1000)  # in which the view would be redrawn
-    option.click()
-    page.get_by_text("all samples are of one class").wait_for()
-    other.get_by_role("button", name="Undo: ").click()
-    expect(page.get_by_label("Length")).to_have_value(re.compile("^thorough"))
+
+    async def story(page: Visitor, other: Visitor) -> None:
+        await page.open("/learn")
+        length = await page.control("Length")
+        page.tell(length, "popup-show")
+        await other.open("/collect")
+        await other.press("Remove wave")
+        await other.see("Undo: ")
+        await asyncio.sleep(1)  # in which the view would be redrawn
+        assert not length.is_deleted
+        page.tell(length, "popup-hide")
+        await page.choose("Length", "thorough")
+        await page.see("all samples are of one class")
+        await other.press("Undo: class wave")
+        await page.has("Length", "thorough")
+        await page.see("all samples are of one class", 0)
+
+    collect(tmp_path, {"circle": 4, "wave": 4})
+    visit(tmp_path, story, visitors=2)
 
 
-@slow
-def test_choices_survive_a_reload(studios: Studios, pages: Pages, tmp_path: Path) -> None:
+def test_choices_survive_a_reload(tmp_path: Path) -> None:
     """Settings of a run, a source and files before they are used; another page has them, too."""
-    project(tmp_path / "project", {"circle": 4, "wave": 4})
-    studio = studios("project")
-    page = learn_view(pages(studio))
-    page.get_by_label("Length").click()
-    page.get_by_role("option", name="thorough").click()
-    page.get_by_role("radio", name="with this computer", exact=True).click()
-    page.get_by_role("button", name="Advanced").click()
-    page.get_by_role("checkbox", name="Choose layers by a memory budget").click()
-    expect(page.get_by_text("expected gain")).to_be_visible()
-    page.get_by_role("link", name="Live").click()
-    page.get_by_label("Source", exact=True).click()
-    page.get_by_role("option", name="analog pins").click()
-    pins = page.get_by_label("Pins", exact=True)
-    expect(pins).to_have_value("26")  # the default
-    pins.fill("27, 28")
-    page.get_by_label("Network").click()
-    page.get_by_role("option", name="none, show").click()
-    page.get_by_role("link", name="Collect").click()
-    page.get_by_label("Their class").click()
-    page.get_by_role("option", name="wave").click()
-    page.wait_for_timeout(500)  # until the server has it
-    for seen in (page, pages(studio)):
-        seen.reload()
-        seen.get_by_role("link", name="Collect").click()
-        expect(seen.get_by_label("Their class")).to_have_value("wave")
-        seen.get_by_role("link", name="Live").click()
-        expect(seen.get_by_label("Source", exact=True)).to_have_value("analog pins")
-        expect(seen.get_by_label("Pins", exact=True)).to_have_value("27, 28")
-        expect(seen.get_by_label("Network")).to_have_value("none, show the signal only")
-        seen.get_by_role("link", name="Learn").click()
-        expect(seen.get_by_label("Length")).to_have_value(re.compile("^thorough"))
-        expect(seen.get_by_role("radio", name="with this computer", exact=True)).to_be_checked()
-        seen.get_by_role("button", name="Advanced").click()
-        expect(seen.get_by_text("expected gain")).to_be_visible()
+
+    async def story(page: Visitor, other: Visitor) -> None:
+        await page.open("/learn")
+        await page.choose("Length", "thorough")
+        await page.press("with this computer")
+        await page.press("Choose layers by a memory budget")
+        await page.see("expected gain")
+        await page.open("/live")
+        await page.choose("Source", "analog pins")
+        await page.has("Pins", "26")  # the default
+        await page.fill("Pins", "27, 28")
+        await page.choose("Network", "none, show")
+        await page.open("/collect")
+        await page.choose("Their class", "wave")
+        for seen in (page, other):
+            await seen.open("/collect")
+            await seen.has("Their class", "wave")
+            await seen.open("/live")
+            await seen.has("Source", "analog pins")
+            await seen.has("Pins", "27, 28")
+            await seen.has("Network", "none, show")
+            await seen.open("/learn")
+            await seen.has("Length", "thorough")
+            await seen.has("with this computer", "with this computer")
+            await seen.see("expected gain")
+
+    visit(project(tmp_path / "project", {"circle": 4, "wave": 4}), story, visitors=2)
 
 
 def test_own_gestures(studios: Studios, pages: Pages, tmp_path: Path) -> None:
