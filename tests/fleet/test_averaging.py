@@ -21,7 +21,6 @@ from benchmarks import fleet as bench_fleet
 from benchmarks import fleet_controls
 from edgelora.base.errors import InputError
 from edgelora.core.formats.ela import pack_adapter, unpack_adapter
-from edgelora.core.formats.envelope import FormatError
 from edgelora.core.twin import device
 from edgelora.fleet import averaging, federation, simulated_boards
 from edgelora.fleet.averaging import board_seed, with_vector
@@ -191,24 +190,6 @@ def test_a_board_alone_has_as_many_epochs_as_in_a_federation() -> None:
     assert fleet_controls.alone(base, plan, boards, 2) == found
 
 
-def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
-    base = fleet_base()
-    Federation.create(tmp_path, PLAN, base)
-    path = tmp_path / "state.json"
-    good = json.loads(path.read_text())
-    for change in (
-        {"adapter": "AAAA"},
-        {"velocity": "AAAA"},
-        {"id": 7},
-        {"site": None},
-        {"secret": "zz"},
-        {"rounds": [{}]},
-    ):
-        path.write_text(json.dumps(good | change))
-        with pytest.raises((InputError, FormatError)):
-            Federation.open(tmp_path)
-
-
 def test_simulation_from_the_command_line_goes_on(tmp_path: Path) -> None:
     plain = ("--rate", 6000, "--server-rate", 256, "--server-momentum", 0)
     given = ("--engine", "loop", "--rounds", 2, "--seed", 3, *plain)
@@ -240,12 +221,3 @@ def test_the_page_states_masks_as_they_were_used(tmp_path: Path) -> None:
         assert ("Nothing hides" in page) == (name == "open")
     (tmp_path / "twins" / "app" / "pyproject.toml").write_text("[tool")  # unknown boards
     assert not of_twins(tmp_path / "twins")
-
-
-def test_a_board_with_too_few_samples_is_named(tmp_path: Path) -> None:
-    """And the message suggests no option that `fleet simulate` does not have."""
-    (tmp_path / "data").mkdir()
-    np.savez(tmp_path / "data" / "a.npz", x=np.zeros((3, 32, 1, 3), np.float32), y=np.arange(3))
-    given = ("--engine", "loop", "--boards", 1, "--data", tmp_path / "data")
-    told = edgelora("fleet", "simulate", tmp_path / "f", *given, code=1)
-    assert "a.npz: 3 samples are too few" in told and "of each class" in told and "--test" not in told

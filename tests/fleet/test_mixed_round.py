@@ -18,7 +18,7 @@ import pytest
 from commands import edgelora, execute, result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fleet_boards import learned
-from fresh import in_full_runs
+from fresh import FULL
 from numpy.typing import NDArray
 
 from edgelora.base.resources import ROOT
@@ -34,7 +34,6 @@ from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id
 from edgelora.core.twin.fleet import clip_update
 from edgelora.fleet import federation
-from edgelora.fleet import federation as fleet_federation
 from edgelora.fleet.federation import Call, Federation, Total
 from edgelora.fleet.member import Identity, TwinMember
 from edgelora.fleet.plan import Plan
@@ -53,7 +52,7 @@ from edgelora.model.datasets.har import ARMS, load_har_arm
 PROGRAMS = ROOT / "tests" / "device" / "programs"
 GATEWAY = ROOT / "tests" / "support" / "drawn_gateway.py"
 Taught = Callable[[int], Samples]  # of a board, by index
-KINDS = ("unix", "virtual-pico", "virtual-riscv")  # one over HTTP, two on lines
+KINDS = ("unix", *(("virtual-pico", "virtual-riscv") if FULL else ()))  # the first over HTTP, others on lines
 TARGET, SAMPLES, WINDOWS = "band", "/samples.eld", 40
 PLAN = Plan(
     boards=8,
@@ -89,7 +88,7 @@ def federated(folder: Path, base: Base, site: Site, samples: Taught, deliver: De
         found.append((call, exchange(call)))
         return found[0][1]
 
-    fleet_federation.federate(made, kept, boards)
+    federation.federate(made, kept, boards)
     [(call, total)] = found
     task, before = task_of(made, site.roster(), call), fleet_vector(call.adapter)
     bare = []
@@ -187,7 +186,6 @@ def stack() -> Iterator[contextlib.ExitStack]:
         yield held
 
 
-@in_full_runs("minutes; test_fleet_board.py has a round on a Pico, test_fleet_round.py one among twins")
 def test_different_boards_give_the_same_bytes_as_twins(
     tmp_path: Path, stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,29 +85,6 @@ def test_keys_without_a_shared_secret_are_refused(site: Site, key: Ed25519Privat
             parse_public(text)
 
 
-def test_a_write_cut_short_leaves_the_old_roster(
-    site: Site, key: Ed25519PrivateKey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    site.enroll(board_key(), "a", key)
-    before = site.boards()
-    from edgelora.fleet import roster
-
-    write, left = roster.write_atomic, [1]
-
-    def cut(path: Path, data: bytes) -> None:
-        if not left[0]:
-            raise OSError("no space")
-        left[0] -= 1
-        write(path, data)
-
-    monkeypatch.setattr(roster, "write_atomic", cut)
-    with pytest.raises(OSError, match="no space"):
-        site.enroll(board_key(), "b", key)
-    assert site.boards() == before
-    monkeypatch.undo()
-    assert site.enroll(board_key(), "b", key)[1] == 1
-
-
 def test_commands(tmp_path: Path) -> None:
     release, folder = tmp_path / "release.pem", tmp_path / "fleet"
     edgelora("keygen", release)
