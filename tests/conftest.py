@@ -52,7 +52,7 @@ LONGEST = (
     "studio/test_studio_learn.py",
     "package/test_wheel.py",
     "cli/test_interrupted.py",
-    "fleet/test_published_to_picos.py",
+    "fleet/test_published_to_pico.py",
     "device/test_fleet_board.py",
     "studio/test_studio_bare_boards.py",
     "updates/test_update.py",
