@@ -1,6 +1,6 @@
 """`edgelora bench fleet methods`: ways to learn more under the same noise.
 
-Results are in docs/experiments/fleet-noise.md.
+Results are in docs/experiments.md.
 
 Boards train, clip and add their noise by their own C, and sums are averaged in integers, as in a federation. Only
 correlated noise is drawn here, for the sum: boards have no way to make it (see the page).
