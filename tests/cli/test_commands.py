@@ -142,7 +142,7 @@ def test_arguments_in_any_order() -> None:
     assert found[0] == found[1] == found[2] and found[0]["adapter"] == Path("f.ela")
 
 
-@pytest.mark.parametrize(("line", "name"), [("bench fleet", "parts"), ("bench anomaly --json", "data")])
+@pytest.mark.parametrize(("line", "name"), [("bench attention", "parts"), ("bench trust --json", "task")])
 def test_a_list_may_be_left_out(line: str, name: str) -> None:
     assert not getattr(make_parser().parse_args(line.split()), name)
 

@@ -55,7 +55,6 @@ def wrong(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("bench kernels --board unix", ["unix has no clock", "--board virtual-pico"]),
         ("bench model --board unix", ["unix has no clock", "--board virtual-pico"]),
         ("bench model text.elm", ["text.elm", "not a model (.elm)"]),
-        ("bench energy --board unix", ["unix's profile has no power figures", "--board"]),
         ("build --board nope -o x", ["unknown board 'nope'"]),
         ("sim nope", ["unknown board 'nope'"]),
         ("sim rpi_pico", ["real hardware"]),

@@ -14,8 +14,8 @@ import fresh
 import numpy as np
 import pytest
 from fleet_adversary import FLEET, Adversary, Included, TooFew, Vector, rule
+from fleet_member import Member
 
-from benchmarks.fleet_member import Member
 from edgelora.core.twin import native_fleet
 from edgelora.core.twin.fleet import Policy, round_cost
 from edgelora.core.twin.native_fleet import FleetError

@@ -13,9 +13,9 @@ import fresh
 import numpy as np
 import pytest
 import sanitized
+from fleet_member import Member, Next
 from numpy.typing import NDArray
 
-from benchmarks.fleet_member import Member, Next
 from edgelora.core.twin.fleet import Policy, round_cost
 from edgelora.core.twin.native_fleet import FleetError
 

@@ -19,10 +19,10 @@ import fleet_reference as ref
 import fresh
 import pytest
 from fleet_adversary import FLEET, Adversary, Included, Rule, rule
+from fleet_member import Member
 from fleet_search import Search, exposed, rank, unknown_masks
 from fresh import slow
 
-from benchmarks.fleet_member import Member
 from edgelora.core.twin import native_fleet
 from edgelora.core.twin.native_fleet import FleetError
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import random_models
 from fresh import slow
+from front_end_times import front_end_times
 from numpy.typing import NDArray
 
-from benchmarks.frontend import bench_frontend, bench_many_values
 from benchmarks.swap import layers_and_adapters
 from edgelora.board import build, installing
 from edgelora.board.link.client import Link
@@ -25,7 +25,6 @@ from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.front_ends import AudioFrontEnd, SpectralFrontEnd
 from edgelora.core.twin.session import Session
-from edgelora.model.datasets import prompts
 
 PROGRAM = Path(__file__).parent / "programs" / "frontends.py"
 CHECKS = 17  # of wrong uses
@@ -135,10 +134,7 @@ def test_emulated_pico(name: str, folder: Path, tmp_path: Path) -> None:
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         check(done.stdout + done.stderr, folder, model=False)
-        times = bench_frontend(handle.port, 125)
-        if fresh.FULL and prompts.SOUNDS.is_dir():
-            many = bench_many_values(handle.port, 60_000)
-            assert many.board_equal and not many.different and many.values >= 60_000
+        times = front_end_times(handle.port, 125)
     finally:
         handle.stop()
     assert [(t.front_end, t.signal) for t in times if t.equal] == [

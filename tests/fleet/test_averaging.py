@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from html import unescape
@@ -17,16 +16,13 @@ import pytest
 from commands import edgelora, result
 from fresh import fresh_seeds
 
-from benchmarks import fleet as bench_fleet
-from benchmarks import fleet_controls
 from edgelora.base.errors import InputError
 from edgelora.core.formats.ela import pack_adapter, unpack_adapter
 from edgelora.core.twin import device
-from edgelora.fleet import averaging, federation, simulated_boards
+from edgelora.fleet import averaging, federation
 from edgelora.fleet.averaging import board_seed, with_vector
 from edgelora.fleet.deployment import write_project
 from edgelora.fleet.federation import Call, Federation, Total
-from edgelora.fleet.personalize import bare_start
 from edgelora.fleet.plan import RATES, Plan
 from edgelora.fleet.simulate import of_twins, plain_loop, write_page
 from edgelora.fleet.simulated_boards import boards_of, fleet_base, update_of
@@ -155,39 +151,13 @@ def test_a_plan_outside_its_limits_is_refused(changed: dict[str, object]) -> Non
         Plan.of_json(PLAN.as_json() | changed)
 
 
-def test_noise_is_compared_with_none_in_a_suitable_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Plan] = []
-
-    def untrained(run: object, jobs: list[tuple[object, Plan, str]]) -> Iterator[object]:
-        plans = [plan for _, plan, _ in jobs]
-        if run is fleet_controls.unshared_of:
-            return iter([plan.seed / 8 for plan in plans])
-        asked.extend(plans)
-        return ((plan.noise, plan.noise / 4, 1.0, 2.0) for plan in asked)
-
-    monkeypatch.setattr(bench_fleet, "in_parallel", untrained)
-    found = bench_fleet.noise(None, 2)  # type: ignore[arg-type]
-    assert (found["z0"], found["z2"], found["z2_epsilon_server"]) == (0.0, 0.5, 2.0)
-    assert found["alone"] == 0.1875 and found["alone_runs"] == [0.125, 0.25]
-    assert {(plan.noise, plan.mode) for plan in asked} == {(0.0, "frozen_a"), (2.0, "frozen_a")}
+def test_a_plan_suits_its_mode_and_noise() -> None:
     assert Plan.suited(clip=1000, noise=2.0).rate == RATES["frozen_a"]
     assert Plan.suited() == Plan() and Plan.suited(noise=2.0, clip=1000, mode="trainable_a").rate == Plan().rate
     assert Plan.suited(mode="frozen_a", rate=5).rate == 5
     noisy, other = Plan.suited(noise=2.0, clip=1000), Plan.suited(mode="frozen_a")
     assert noisy.rounds < other.rounds == Plan().rounds and noisy.server_rate < other.server_rate == Plan().server_rate
     assert Plan.suited(noise=2.0, clip=1000, rounds=7).rounds == Plan.suited(rounds=7).rounds == 7
-
-
-def test_a_board_alone_has_as_many_epochs_as_in_a_federation() -> None:
-    base, plan = fleet_base(), Plan(rounds=6, share=0.5, masks=False, seed=3)
-    boards = boards_of("har", base.elm, base.name, plan.boards)
-    start, found = bare_start(base, plan, plan.seed), []
-    for index in range(2):
-        samples = boards.of(index).train
-        vector = fleet_training(base.elm, start, samples, board_seed(plan.seed, index), epochs=3)
-        own = pack_adapter(with_vector(unpack_adapter(start), vector))
-        found += simulated_boards.accuracies(plan, base.elm, own, boards, [index])
-    assert fleet_controls.alone(base, plan, boards, 2) == found
 
 
 def test_simulation_from_the_command_line_goes_on(tmp_path: Path) -> None:

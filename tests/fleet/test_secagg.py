@@ -8,8 +8,8 @@ import struct
 import numpy as np
 import pytest
 from fleet_boards import Fleet
+from fleet_member import Member
 
-from benchmarks.fleet_member import Member
 from edgelora.base.errors import InputError
 from edgelora.fleet.messages import Stage, Task
 from edgelora.fleet.secagg import ReplyRefused, Round, RoundAborted

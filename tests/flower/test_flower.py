@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import fleet_engines
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,7 +17,6 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result
 from fresh import FULL
 
-from benchmarks import fleet as bench_fleet
 from edgelora.base.errors import InputError
 from edgelora.fleet import flower, privacy, server_app
 from edgelora.fleet.federation import Federation
@@ -82,11 +82,11 @@ def test_one_hash_from_a_loop_and_pools_of_any_number_of_nodes(tmp_path: Path) -
 
 
 def test_one_hash_with_trained_a_masks_and_noise() -> None:
-    engines = bench_fleet.ENGINES
+    engines = fleet_engines.ENGINES
     if not FULL:
         engines = tuple(one for one in engines if one not in ("Ray", "SuperLink deployment"))
-    assert bench_fleet.HASHED.masks and bench_fleet.HASHED.noise and bench_fleet.HASHED.mode == "trainable_a"
-    found = bench_fleet.hashes(fleet_base(), engines)
+    assert fleet_engines.HASHED.masks and fleet_engines.HASHED.noise and fleet_engines.HASHED.mode == "trainable_a"
+    found = fleet_engines.hashes(fleet_base(), engines)
     assert set(found) == set(engines) and len(set(found.values())) == 1
 
 

@@ -41,9 +41,6 @@ TRAINED = f"{FROZEN} --mode trainable_a"
 SWAP = "bench swap --board virtual-pico"
 KEYWORDS = "bench model"
 KEYWORDS_A = f"{KEYWORDS} --mode trainable_a"
-CLASSES = "bench classes --subjects 1 --draws 1 --shots 10"  # whose time on the board is that of all subjects
-FRONT_ENDS = "bench frontend --board virtual-pico"
-FLEET = "bench fleet cycles"
 LEDGER = "LEDGER.md"  # instead of a command
 
 Get = Callable[[dict[str, Any]], list[float]]
@@ -124,7 +121,7 @@ PAGE, FIGURES_PAGE, PICTURE = "README.md", "docs/figures.md", "docs/picture.svg"
 STEPS = "the same by the steps of `bench model --rank 8 --placement all`, random B: frozen A, A trained |"
 IN_RAM = "switch between adapters in RAM (8 layers; 2, 8, 32 in the store; `edgelora bench swap`) |"
 STORED = "switch to one of 4 KB in the store's partition, read and checked (2, 8, 32) |"
-STOCK, STORE, NEW_CLASSES = "docs/guides/stock-micropython.md", "docs/guides/store.md", "docs/guides/classes.md"
+STOCK, STORE = "docs/guides/stock-micropython.md", "docs/guides/store.md"
 IN_TABLE = [
     *("dense 64x64", "dense 128x64", "dense 256x32", "conv1x1 49x64x64", "conv1x1 16x32x64", "conv3x3 8x8x16x32"),
     *("depthwise3x3 7x7x64", "depthwise3x3 8x8x32"),
@@ -222,27 +219,6 @@ FIGURES = [
     Figure(FIGURES_PAGE, "[EdgeLoRA: # M](", KEYWORDS, keyword("infer", 1), JITTER_M),
     Figure(FIGURES_PAGE, "| frozen A | # | | trainable A |", KEYWORDS, of_network("arena_bytes")),
     Figure(FIGURES_PAGE, "| trainable A | # |", KEYWORDS_A, of_network("arena_bytes")),
-    Figure(FIGURES_PAGE, "adds a class of 10 samples in # ms", CLASSES, field("add_ms"), JITTER),
-    Figure(NEW_CLASSES, "Adding a class from ten samples takes # ms", CLASSES, field("add_ms"), JITTER),
-    *(
-        Figure(
-            FIGURES_PAGE,
-            f"| {name} | {step} | # | # |",
-            FRONT_ENDS,
-            lambda told, at=at: [front["cycles"] for front in told["front_ends"][at : at + 2]],
-            CYCLES_A_MS * JITTER,
-        )
-        for name, step, at in (("`Audio`", "10 ms of sound", 0), ("`Spectral`", "a frame of 512 samples", 2))
-    ),
-    Figure(FIGURES_PAGE, "takes the emulated Pico # M cycles", FLEET, field("total_cycles", per=MILLION), 0.02),
-    Figure(FIGURES_PAGE, "messages to as many replies, and # bytes of RAM", FLEET, field("member_bytes")),
-    Figure(
-        FIGURES_PAGE,
-        "on a key takes # M of them, noise for 640 values # M, a mask for one neighbour # M",
-        FLEET,
-        field("x25519_cycles", "noise_cycles", "mask_cycles", per=MILLION),
-        JITTER_M,
-    ),
     *(
         Figure(FIGURES_PAGE, f"| {row} | # / # / # | # / # | # | # / # |", LEDGER, per_mac(variant, *IN_TABLE))
         for row, variant in (("EdgeLoRA", "fast"), ("EdgeLoRA, portable C", "plain"))
@@ -260,7 +236,7 @@ FIGURES = [
 
 
 # The commands that are run: in usual runs the demo, and one other.
-RUN = {DEMO, LEDGER, *some([FROZEN, TRAINED, SWAP, KEYWORDS, KEYWORDS_A, CLASSES, FRONT_ENDS, FLEET, ledger.BENCH])}
+RUN = {DEMO, LEDGER, *some([FROZEN, TRAINED, SWAP, KEYWORDS, KEYWORDS_A, ledger.BENCH])}
 
 
 @pytest.fixture(scope="module")

@@ -367,7 +367,7 @@ def test_caches_are_where_the_system_keeps_them(user: User) -> None:
     assert all(Path(path).is_relative_to(user.folder.parent / ".cache" / "edgelora") for path in found)
 
 
-@pytest.mark.parametrize("line", ["bench", "bench kernels --board virtual-pico", "bench fleet --json"])
+@pytest.mark.parametrize("line", ["bench", "bench kernels --board virtual-pico", "bench trust --json"])
 def test_benchmarks_say_where_they_are(user: User, line: str) -> None:
     """Benchmarks are not part of the wheel; any of their command lines says so."""
     said = user.run(*line.split(), code=1)

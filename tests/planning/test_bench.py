@@ -2,12 +2,9 @@
 
 import numpy as np
 import pytest
-from fresh import slow
 
-from benchmarks.continual import bench_continual
 from benchmarks.kernels import SHAPES
 from benchmarks.model import random_adapter
-from benchmarks.month import CHANGE, COLUMNS, DAYS, Cell, bench_month
 from benchmarks.networks import Shape, network
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.twin.binding import check_model
@@ -76,31 +73,3 @@ def test_noise_makes_an_adapter_that_matters(keyword_elm, mode):
     session.load(random_adapter(keyword_elm, ranks, mode, np.random.default_rng(3)))
     session.infer(x)
     assert session.logits.tolist() != base
-
-
-def test_years_remember_what_naive_learning_forgets():
-    rows = bench_continual(Recipe(rank=4), ["3"], range(1), [40], workers=1).rows
-    found = {(row.method, row.slots): row.accuracy for row in rows}
-    assert found["naive", 0] < found["base", 0] < found["consolidated", 40] and len(rows) == 6
-
-
-@slow
-def test_a_month_recovers_from_a_turned_sensor():
-    """The same days before the change; afterwards the base is worse, and what is in use is good again."""
-    cells = (Cell("calm"), Cell("turned_90", 90))
-    result = bench_month(Recipe(rank=4), ["3"], range(1), cells, workers=1)
-    assert [(row.cell, row.lives) for row in result.rows] == [("calm", 1)] * 2 + [("turned_90", 1)] * 2
-    for calm, turned in zip(result.lives[:2], result.lives[2:], strict=True):
-        assert len(turned.in_use) == len(turned.base) == DAYS and len(turned.fresh) == 3
-        assert turned.in_use[:CHANGE] == calm.in_use[:CHANGE]
-        assert turned.base[-1] < turned.base[0] - 0.1 and turned.in_use[-1] > turned.base[-1] + 0.2
-        assert turned.days_to_fresh <= 5
-    told = [dict(zip(COLUMNS, row.told, strict=True)) for row in result.rows]
-    assert [bool(row["at 90 %"]) for row in told] == [False, False, True, True]
-    assert [row["in use"] for row in told] == [f"{row.in_use:.3f}" for row in result.rows]
-
-
-def test_a_month_with_wrong_labels_gains_without_a_bad_day():
-    """A fifth of the labels is wrong; a learner that trusted them stayed with the base all month."""
-    for life in bench_month(Recipe(rank=4), ["3"], range(1), [Cell("wrong_20", wrong=0.2)], workers=1).lives:
-        assert life.gain > 0.03 and life.worst_day > -0.01 and life.in_use[-1] > life.base[-1] + 0.05

@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 from random_models import random_input, random_model, random_sample
 
-from benchmarks.learning import base_of
-from benchmarks.ranks import RanksBench, RanksRun, bench_ranks
 from edgelora.board.profiles import load_board
-from edgelora.core.formats.ela import adapter_size
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.twin import regions
 from edgelora.learn.planning.choose import Budget, choose, frontier
@@ -201,42 +198,3 @@ def test_networks_with_history():
         chosen = choose(elm, samples, Recipe(), Budget(1 << 20), method=method).chosen
         run = train_twin(elm, samples, chosen.recipe)
         assert len(run.adapter) == chosen.adapter_bytes and run.epoch_losses[-1] < run.epoch_losses[0]
-
-
-# ---- the bench -------------------------------------------------------------------------------------------------------
-
-
-def test_bench_ranks_compares_at_equal_bytes():
-    settings = {"subjects": ["3"], "seeds": [0], "modes": ["trainable_a"], "ranks": (1, 2), "held_out": True}
-    bench = bench_ranks("har", Recipe(epochs=1), **settings, workers=1)
-    model = base_of("har", "3", 0)[1]
-    for run in bench.runs:
-        sizes = {method: adapter_size(model, ranks, True) for method, ranks in run.ranks.items()}
-        assert sizes["uniform"] == run.budget_bytes == max(sizes.values())
-        assert set(sizes) == set(run.accuracy) == {"uniform", *METHODS}
-    differences = [run.accuracy["ablation"] - run.accuracy["uniform"] for run in bench.runs]
-    whole = next(one for one in bench.comparisons if (one.rank, one.method) == (0, "ablation"))
-    assert whole.difference == pytest.approx(np.mean(differences), abs=1e-4)
-
-
-def test_bench_ranks_where_no_adapter_is_worth_its_bytes():
-    """With a rate that changes nothing the method keeps the base alone, which is then tested."""
-    settings = {"subjects": ["3"], "seeds": [0], "modes": ["trainable_a"], "ranks": (1,), "workers": 1}
-    (run,) = bench_ranks("har", Recipe(epochs=1, learning_rate=1, momentum=0), **settings).runs
-    assert not any(run.ranks["ablation"]) and any(run.ranks["gradient"])
-    assert run.accuracy["ablation"] == run.accuracy["uniform"]  # B is still 0 there
-
-
-def test_standard_errors_are_those_of_paired_differences():
-    accuracies = [(0.9, 0.8, 0.92, 0.9), (0.7, 0.7, 0.6, 0.7), (0.5, 0.4, 0.5, 0.6)]
-    runs = [
-        RanksRun(str(i), 0, "frozen_a", rank, 100, {"uniform": u, "ablation": a}, {"uniform": (1,), "ablation": (1,)})
-        for i, (u1, a1, u2, a2) in enumerate(accuracies)
-        for rank, u, a in ((1, u1, a1), (2, u2, a2))
-    ]
-    first, second, both = RanksBench(runs, {}).comparisons
-    assert [one.rank for one in (first, second, both)] == [1, 2, 0]
-    pairs = [((a1 - u1) + (a2 - u2)) / 2 for u1, a1, u2, a2 in accuracies]
-    assert both.difference == pytest.approx(np.mean(pairs), abs=1e-4)
-    assert both.standard_error == pytest.approx(np.std(pairs, ddof=1) / 3**0.5, abs=1e-4)
-    assert first.difference == pytest.approx(np.mean([-0.1, 0, -0.1]), abs=1e-4)

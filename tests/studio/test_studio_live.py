@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import result
-from fresh import FULL, slow
+from fresh import slow
 from playwright.sync_api import Page, expect
 from sensing import adapters, motion_base, put_board, waves
 
@@ -272,16 +271,3 @@ def test_a_page_sees_and_switches(studios: Callable[..., Any], pages: Callable[.
     assert len(frames) == count, "a hidden page asks for nothing"
     page.evaluate("() => { window.away = false; document.dispatchEvent(new Event('visibilitychange')); }")
     page.wait_for_function("(count) => window.ends.length > count + 5", arg=page.evaluate("window.ends.length"))
-
-
-@pytest.mark.skipif(not FULL, reason="two minutes: it watches two boards for a while")
-def test_the_view_loses_no_sample() -> None:
-    """The benchmark of both kinds: no sample is lost, with or without a page, and every window is classified."""
-    told = result("bench", "studio", "--seconds", 10, "--span", 6)
-    rates = {"motion": 1.0, "sound": 10.0}  # windows a second
-    assert {kind["kind"] for kind in told["kinds"]} == set(rates) and len(told["memory"]) > 5
-    for kind in told["kinds"]:
-        assert kind["delay"]["frames"] > 20
-        for how in ("alone", "unseen", "seen"):
-            assert kind[how]["lost"] == 0
-            assert abs(kind[how]["windows_per_second"] - rates[kind["kind"]]) <= 1.5 / kind[how]["seconds"] + 0.2

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 
 import fleet_reference as ref
 import numpy as np
+from fleet_member import Member
 from numpy.typing import NDArray
 
-from benchmarks.fleet_member import Member
 from edgelora.core.twin.fleet import Policy
 from edgelora.core.twin.native_fleet import FleetError
 

@@ -8,8 +8,8 @@ import sys
 
 import fleet_reference as ref
 import numpy as np
+from fleet_member import Member, Next
 
-from benchmarks.fleet_member import Member, Next
 from edgelora.base.resources import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))

@@ -12,11 +12,10 @@ import reference
 from numpy.typing import NDArray
 from wake_words import WAKE_WORDS, wake_word
 
-from benchmarks.wakewords import frames
 from edgelora.core.formats.ela import Adapter
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import Op, QuantModel, Tensor
-from edgelora.core.front_ends import AudioFrontEnd
+from edgelora.core.front_ends import AUDIO_SIZE, AudioFrontEnd
 from edgelora.core.twin.session import Session
 from edgelora.model.datasets.speech import Voice, speak
 from edgelora.model.floatnet.layers import FloatNet, build, conv, dense
@@ -55,7 +54,8 @@ def _heard(model: QuantModel, phrase: str, voice: str) -> NDArray[np.int8]:
     sound = speak(Voice("espeak-ng", voice), phrase, 1.0, 0.0)
     quiet = np.random.default_rng(0).integers(-30, 31, 12000)
     samples = np.concatenate([quiet, np.round(sound * 20000 / np.abs(sound).max()), quiet[:3000]]).astype(np.int16)
-    return frames(model, AudioFrontEnd("firmware").feed(samples))[-FRAMES:]
+    rows, each = AudioFrontEnd("firmware").feed(samples), model.input.size // AUDIO_SIZE
+    return rows[: len(rows) // each * each].reshape(-1, model.input.size)[-FRAMES:]
 
 
 def _adapter(model: QuantModel, most: int, seed: int) -> Adapter:

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import qat as bench_qat
 from edgelora.cli.main import main
 from edgelora.core.formats.ela import pack_adapter, unpack_adapter
 from edgelora.core.formats.elm import pack_model, unpack_model
@@ -22,7 +21,7 @@ from edgelora.learn.training import qat
 from edgelora.learn.training.base import Base, WorkflowError, adapter_ranks
 from edgelora.learn.training.early_stopping import Verdict, prepared
 from edgelora.learn.training.host_run import split, train_adapter, variants
-from edgelora.learn.training.qat import RECIPE, train_qat
+from edgelora.learn.training.qat import train_qat
 from edgelora.learn.training.recipe import Recipe, Settings
 from edgelora.learn.training.samples import Samples
 from edgelora.learn.training.twin_learner import TwinLearner, guard_twin
@@ -238,14 +237,3 @@ def test_interruption_writes_nothing(base: Base, tmp_path: Path, tries: int, epo
     assert (process.returncode, errors.splitlines()[-1]) == (130, "stopped; no adapter was written")
     assert not [line for line in errors.splitlines()[:-1] if line and not line.startswith("train-adapter: ")]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.elm", "x.npz"]
-
-
-def test_rounding_is_measured_beside_training_in_integers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One short run of the comparison: rounding loses little, and all figures are there."""
-    monkeypatch.setattr(bench_qat, "RECIPE", replace(RECIPE, epochs=2))
-    run = bench_qat.run_one("har", "3", 0, Recipe(rank=2, epochs=1))
-    assert abs(run.float_trainable_a - run.rounded_trainable_a) < 0.05
-    assert 0 < run.branch_error < 0.05
-    means = bench_qat.QatBench([run], {}).as_json()["means"]
-    assert isinstance(means, dict) and means[2]["integer_frozen_a"] == round(run.integer_frozen_a, 4)
-    assert run.qat > run.base

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgelora.base.errors import InputError
-
 from .link.client import Link
-from .profiles import BoardProfile, Power
+from .profiles import BoardProfile
 
 
 @dataclass(frozen=True)
@@ -47,12 +45,3 @@ def energy_by_clock(
             joules = (micro_batch * step * 1e-6 * watts, infer * 1e-6 * watts)
             rows.append(EnergyRow(mhz, round(step, 1), round(infer, 1), watts, *joules))
     return rows
-
-
-def check_power(profile: BoardProfile, every: float | None) -> Power:
-    """Raises ValueError if a board's profile has no power at several clocks or, with `every`, none asleep."""
-    if not profile.clocks_mhz or profile.power is None:
-        raise InputError(f"{profile.name}'s profile has no power figures at several clocks: choose another --board")
-    if every is not None and profile.power.sleep_watts is None:
-        raise InputError(f"{profile.name}'s profile has no power figure asleep: omit --every")
-    return profile.power

@@ -62,3 +62,10 @@ def wakeword_decisions(manifest: Path, rows: NDArray[np.int16]) -> NDArray[np.bo
     values = rows * AUDIO_UNIT
     said = [bool(word.process_streaming(row[None, None])) for row in values]
     return np.array(said[word.stride - 1 :: word.stride])
+
+
+def decided(outputs: NDArray[np.uint8], cutoff: float, window: int) -> NDArray[np.bool_]:
+    """pymicro-wakeword's rule on outputs in 1/256: whether the mean of the last `window` is above the cutoff."""
+    sums, said = np.cumsum([0.0, *outputs.tolist()]), np.zeros(len(outputs), bool)
+    said[window - 1 :] = (sums[window:] - sums[:-window]) / window / 256 > cutoff
+    return said
