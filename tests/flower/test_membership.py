@@ -11,7 +11,7 @@ from fresh import rounds
 
 from edgelora.core.twin.fleet import clip_update
 from edgelora.fleet import averaging, privacy
-from edgelora.fleet.personalize import bare_start
+from edgelora.fleet.client_training import fresh_adapter
 from edgelora.fleet.plan import Plan
 from edgelora.fleet.simulated_boards import boards_of, fleet_base, private_update, update_of
 from edgelora.learn.training.warm_start import fleet_vector, restarted
@@ -23,7 +23,7 @@ SHADOWS = rounds(600)
 
 def test_membership_attacks_succeed_on_open_averages_and_fail_on_private_ones() -> None:
     base = fleet_base()
-    start = restarted(bare_start(base, OPEN, 1), 0)
+    start = restarted(fresh_adapter(base.elm, OPEN.rank, OPEN.mode, 1), 0)
     boards = boards_of("har", base.elm, base.name, OPEN.boards)
     before = fleet_vector(start)
     after = [

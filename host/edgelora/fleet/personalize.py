@@ -50,8 +50,3 @@ def _from_base(model: Any, store: Any, source: Source, seed: int) -> None:
         run = training.Run(model, source, store, NAME, seed=seed)
         while not run.done:
             run.step()
-
-
-def bare_start(base: Base, plan: Plan, seed: int) -> bytes:
-    """A fresh adapter with training state, which equals the base alone: the start of training without a fleet."""
-    return fresh_adapter(base.elm, plan.rank, plan.mode, seed)
