@@ -168,6 +168,7 @@ lint: $(STAMPS)/venv $(STAMPS)/packages-lint
 	@tools/cppcheck.sh
 	@$(VENV)/bin/codespell $$(git ls-files)
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/python tools/size.py
 
 docs: mkdocs
 	@$(MAKE) page
