@@ -168,6 +168,7 @@ lint: $(STAMPS)/venv $(STAMPS)/packages-lint
 	@tools/cppcheck.sh
 	@$(VENV)/bin/codespell $$(git ls-files)
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-logo --no-cache
 	@$(VENV)/bin/python tools/size.py
 
 docs: mkdocs

@@ -32,7 +32,7 @@ int f(void) { // behind code
 
 @pytest.mark.parametrize(
     ("name", "text", "lines"),
-    [("a.py", PYTHON, 3), ("a.c", C, 3), ("a.sh", "# no\n\nyes # no\n", 1), ("a.md", "# Title\n\ntext\n", 2)],
+    [("a.py", PYTHON, 3), ("a.c", C, 3), ("a.sh", "# no\n\nyes # no\n", 1), ("README.md", "# Title\n\ntext\n", 2)],
 )
 def test_blanks_comments_and_docstrings_bear_none(name: str, text: str, lines: int) -> None:
     assert size.bearing(name, text) == lines
