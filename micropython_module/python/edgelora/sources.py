@@ -35,10 +35,10 @@ class Source:
     scales: Sequence[float] | None  # units per count of each channel, where known
     overruns: int  # samples lost because they were not read in time; an estimate but for `Host`
     ended: bool  # no more samples will come
-    title = ""  # of sensors, in a list
+    title: str = ""  # of sensors, in a list
     roles: Sequence[str] = ()  # of sensors: what each pin is for; none: an analog input each
     usual: Sequence[int] = ()  # of sensors: pins of a Pico
-    units = ""  # of sensors: of the channels' values, where known
+    units: str = ""  # of sensors: of the channels' values, where known
 
     @classmethod
     def on_pins(cls, pins: Sequence[int], rate: float, scales: Sequence[float] | None, bus: int) -> "Source":
@@ -553,7 +553,7 @@ class Recording(Source):
         self._file.close()
 
 
-SENSORS = {"mpu6050": MPU6050, "lsm6ds3": LSM6DS3, "adc": ADC, "i2s": I2S}
+SENSORS: dict[str, type[Source]] = {"mpu6050": MPU6050, "lsm6ds3": LSM6DS3, "adc": ADC, "i2s": I2S}
 
 
 def open_sensor(
