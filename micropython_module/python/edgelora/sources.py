@@ -141,7 +141,8 @@ class ADC(_Ring):
     """
 
     overruns: int
-    title, usual = "analog pins", (26,)
+    title: str = "analog pins"
+    usual: Sequence[int] = (26,)
 
     @classmethod
     def on_pins(cls, pins: Sequence[int], rate: float, scales: Sequence[float] | None, bus: int) -> "Source":
@@ -193,7 +194,9 @@ class ADC(_Ring):
 class _Motion(Source):
     # A motion sensor on I2C with its own clock and a FIFO of samples: acceleration in g, then rotation in rad/s.
 
-    roles, usual, units = ("SDA", "SCL"), (4, 5), "g, rad/s"
+    roles: Sequence[str] = ("SDA", "SCL")
+    usual: Sequence[int] = (4, 5)
+    units: str = "g, rad/s"
 
     @classmethod
     def on_pins(cls, pins, rate, scales, bus):
@@ -263,7 +266,7 @@ class MPU6050(_Motion):
     """
 
     overruns: int
-    title = "motion: MPU-6050"
+    title: str = "motion: MPU-6050"
 
     _fifo = 0x74
 
@@ -314,7 +317,7 @@ class LSM6DS3(_Motion):
     """
 
     overruns: int
-    title = "motion: LSM6DS3"
+    title: str = "motion: LSM6DS3"
 
     _fifo = 0x3E
 
@@ -367,7 +370,9 @@ class I2S(Source):
     """
 
     overruns: int
-    title, roles, usual = "microphone on I2S", ("SCK", "WS", "SD"), (10, 11, 12)
+    title: str = "microphone on I2S"
+    roles: Sequence[str] = ("SCK", "WS", "SD")
+    usual: Sequence[int] = (10, 11, 12)
 
     @classmethod
     def on_pins(cls, pins: Sequence[int], rate: float, scales: Sequence[float] | None, bus: int) -> "Source":
