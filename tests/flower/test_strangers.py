@@ -110,7 +110,7 @@ def test_a_stranger_with_an_account_here_runs_nothing_either(tmp_path: Path) -> 
     with Deployment(tmp_path / "fed", int(address_of(tmp_path / "fed").split(":")[1]), OUTSIDE) as made:
         made.start_superlink()
         assert made.control.startswith("127.0.0.1:")
-        for name in ("credentials.yaml", "executor.secret"):
+        for name in ("credentials.yaml", "superlink.secret"):
             assert stat.S_IMODE((home / name).stat().st_mode) == 0o600
         assert not stranger.run(made.control)
         token = (home / "credentials.yaml").read_text()

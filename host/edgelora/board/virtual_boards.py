@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgelora.base.errors import EdgeloraError
+from edgelora.core.formats.files import is_private
 
 try:
     import fcntl
@@ -86,8 +87,7 @@ def registry() -> Path:
         path = Path(tempfile.gettempdir()) / f"edgelora-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
-    status = path.lstat()
-    if not (stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077):
+    if not is_private(path):
         raise SimError(
             f"{path} lists virtual boards, but is not a private folder of yours: remove it, or "
             f"`chmod 700` it if it is yours, or set XDG_RUNTIME_DIR to a folder of your own"

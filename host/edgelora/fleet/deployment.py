@@ -4,10 +4,11 @@
            app/            a Flower project: names our apps and the federation's folder
            tls/            our own certificate authority, and the SuperLink's certificate
            nodes/          a key pair for each SuperNode
-           flower/         Flower's home: its configuration, the SuperLink's database, token and secret, logs
+           flower/         Flower's home: its configuration, the SuperLink's database and token, secrets, logs
 
 Everything stays on this computer's loopback. If another host is given, nodes reach the SuperLink there through our
-proxy (`nodes_door`), which forwards nothing but their requests. Flower's telemetry is off.
+proxy (`nodes_door`), which forwards nothing but their requests. Other accounts of this computer reach loopback, too,
+but find no token: only the owner enters `flower/`, and apps get theirs from our executor. Flower's telemetry is off.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -36,9 +37,9 @@ from cryptography.x509.oid import NameOID
 from edgelora.base.errors import EdgeloraError, InputError, MissingPackage
 from edgelora.base.http_server import Server
 from edgelora.base.progress import Progress
-from edgelora.core.formats.files import SECRET, write_atomic
+from edgelora.core.formats.files import SECRET, private_folder, write_atomic
 
-from . import superlink
+from . import executor, superlink
 from .federation import Federation
 from .node_proxy import nodes_door
 from .superlink import write_credentials
@@ -132,7 +133,7 @@ def write_connection(folder: Path, address: str) -> None:
 def write_config(folder: Path, address: str, more: str) -> None:
     """Writes Flower's configuration. address: where the SuperLink takes commands; more: further lines of TOML."""
     config = f'[superlink]\ndefault = "{NETWORK}"\n\n[superlink.{NETWORK}]\naddress = "{address}"\n'
-    write_atomic(folder / "flower" / "config.toml", (config + more).encode())
+    write_atomic(private_folder(folder / "flower") / "config.toml", (config + more).encode())
 
 
 def control_of(address: str) -> str:
@@ -229,7 +230,7 @@ class Deployment:
             write_connection(self.folder, self.address)  # an earlier edgelora wrote one address for nodes and commands
             self._door = nodes_door(self.host, self.port, int(port), tls)
             self._door.start()
-        self._start_link([*certificates, *options, database, *where], [f"--root-certificates={tls / 'ca.crt'}"])
+        self._start_link([*certificates, *options, database, *where], self._trust)
         if wait:
             self.wait(self._listens, "superlink")
 
@@ -242,17 +243,20 @@ class Deployment:
         self.wait(self._listens, "superlink")
 
     def _start_link(self, options: list[str], trust: list[str]) -> None:
-        """Starts the SuperLink with a new token for its commands, and the executor of its apps with a new secret."""
+        """Starts the SuperLink with a new token for its commands."""
         _program("flower-superlink")
-        write_credentials(self.folder / "flower", self.control)
-        secret = self.folder / "flower" / "executor.secret"
+        write_credentials(private_folder(self.folder / "flower"), self.control)
+        self._start_server("superlink", [sys.executable, "-m", superlink.__name__, *options], self.control, trust)
+
+    def _start_server(self, name: str, command: list[str], address: str, trust: list[str]) -> None:
+        """Starts a server of apps, and their executor: a new secret keeps others from the apps' tasks."""
+        secret = private_folder(self.folder / "flower") / f"{name}.secret"
         write_atomic(secret, secrets.token_bytes(32), SECRET)
         secret_option = f"--superexec-auth-secret-file={secret.resolve()}"
-        self.stop("executor")
-        command = [sys.executable, "-m", superlink.__name__, "--isolation=process", secret_option, *options]
-        self._start("superlink", command)
-        until = [f"--runtime-api-address={self.control}", f"--parent-pid={self.processes['superlink'].pid}"]
-        self._start("executor", [_program("flower-superexec"), *until, secret_option, *trust])
+        self.stop(_executor_of(name))
+        self._start(name, [*command, "--isolation=process", secret_option])
+        where = [f"--runtime-api-address={address}", f"--parent-pid={self.processes[name].pid}"]
+        self._start(_executor_of(name), [sys.executable, "-m", executor.__name__, *where, secret_option, *trust])
 
     def start(self, gateways: Sequence[Path] = (), nodes: int = 0) -> None:
         """Starts a SuperLink, a SuperNode for each gateway's folder, and `nodes` without one; waits for all."""
@@ -268,11 +272,12 @@ class Deployment:
             write_node_key(key.parent, name)
         if register:
             self.register(name)
-        options = ["--root-certificates", self.folder / "tls" / "ca.crt", "--superlink", self.address]
-        options += ["--auth-supernode-private-key", key, "--host", "127.0.0.1", "--port", str(runtime_port)]
+        options = [*self._trust, "--superlink", self.address]
+        options += ["--auth-supernode-private-key", str(key), "--host", "127.0.0.1", "--port", str(runtime_port)]
         if gateway:
             options += ["--node-config", f'gateway="{gateway.resolve()}"']
-        self._start(name, [_program("flower-supernode"), *map(str, options), *_runtime(self.folder)])
+        command = [_program("flower-supernode"), *options, *_runtime(self.folder)]
+        self._start_server(name, command, f"127.0.0.1:{runtime_port}", self._trust)
 
     def register(self, name: str) -> None:
         """Registers a node's key with the SuperLink; a registered key stays registered."""
@@ -322,26 +327,22 @@ class Deployment:
         self._control("stop", str(run), NETWORK)
 
     def stop(self, name: str, number: int = signal.SIGTERM) -> None:
-        """Ends a process that this deployment started, and its children."""
-        process = self.processes.pop(name, None)
-        if process is None:
-            return
-        whole = self.signal(name, number, process)
-        self.signal(name, signal.SIGCONT, process)
+        """Ends a process that this deployment started, its executor, and their children."""
+        processes = [self.processes.pop(one) for one in (name, _executor_of(name)) if one in self.processes]
+        whole = _signal(processes, number)
+        _signal(processes, signal.SIGCONT)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
+            for process in processes:
+                process.wait(STOP_SECONDS)
         for pid in whole:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        process.wait()
+        for process in processes:
+            process.wait()
 
-    def signal(self, name: str, number: int, process: subprocess.Popen[bytes] | None = None) -> list[int]:
-        """Signals a process and all its descendants, including those in other sessions; their ids."""
-        whole = family((process or self.processes[name]).pid)
-        for pid in whole:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-        return whole
+    def signal(self, name: str, number: int) -> None:
+        """Signals a process, its executor, and all their descendants, including those in other sessions."""
+        _signal([self.processes[one] for one in (name, _executor_of(name)) if one in self.processes], number)
 
     def log(self, name: str) -> Path:
         return self.folder / "flower" / f"{name}.log"
@@ -361,19 +362,26 @@ class Deployment:
             return True
         return False
 
+    @property
+    def _trust(self) -> list[str]:
+        return [f"--root-certificates={self.folder / 'tls' / 'ca.crt'}"]
+
     def _start(self, name: str, command: list[str]) -> None:
-        with self.log(name).open("ab") as log:
+        with self._appended(name) as log:
             self.processes[name] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment, start_new_session=True
+                command, stdout=log, stderr=log, start_new_session=True, **self._owner_alone
             )
+
+    def _appended(self, name: str) -> BinaryIO:
+        return open(self.log(name), "ab", opener=lambda path, flags: os.open(path, flags, SECRET))
 
     def _control(self, *words: str) -> dict[str, Any] | None:
         """The JSON output of a `flwr` command; None if it fails."""
         command = [_program("flwr"), *words, "--format", "json"]
         if words[0] == "supernode":
             command[len(words) + 1 : len(words) + 1] = [NETWORK]
-        done = subprocess.run(command, env=self._environment, capture_output=True, stdin=subprocess.DEVNULL)
-        with contextlib.suppress(OSError), self.log("flwr").open("ab") as log:  # a full disk costs the log
+        done = subprocess.run(command, capture_output=True, **self._owner_alone)
+        with contextlib.suppress(OSError), self._appended("flwr") as log:  # a full disk costs the log
             log.write(f"{' '.join(words)}: {done.returncode}\n".encode() + done.stdout + done.stderr)
         try:
             found = json.loads(done.stdout)
@@ -382,10 +390,25 @@ class Deployment:
         return found if isinstance(found, dict) and done.returncode == 0 and found.get("success") else None
 
     @property
-    def _environment(self) -> dict[str, str]:
+    def _owner_alone(self) -> dict[str, Any]:
+        """Options of Flower's processes, whose files no other account can read."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for programs that they start
         home = str((self.folder / "flower").resolve())
-        return os.environ | QUIET | {"PATH": path, "FLWR_HOME": home, superlink.ADDRESS: self.control}
+        environment = os.environ | QUIET | {"PATH": path, "FLWR_HOME": home, superlink.ADDRESS: self.control}
+        return {"env": environment, "stdin": subprocess.DEVNULL, "umask": 0o077}
+
+
+def _executor_of(name: str) -> str:
+    return f"{name}-executor"
+
+
+def _signal(processes: Iterable[subprocess.Popen[bytes]], number: int) -> list[int]:
+    """Signals processes and their descendants; their ids."""
+    whole = [pid for process in processes for pid in family(process.pid)]
+    for pid in whole:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+    return whole
 
 
 def family(pid: int) -> list[int]:

@@ -1,8 +1,8 @@
 """Flower's SuperLink with a token for its commands: `python -m edgelora.fleet.superlink` with its arguments.
 
 Its commands run code as its owner, and plain Flower accepts them from whoever reaches it. We use Flower's hook for
-accounts: the only account is whoever can read `credentials.yaml` in Flower's home. If a Flower release lacks that hook,
-the SuperLink does not start.
+accounts: the only account is whoever can read `credentials.yaml` in Flower's home. Automations, runs of any app that an
+app may schedule, are off. If a Flower release lacks these hooks, the SuperLink does not start.
 """
 
 from __future__ import annotations
@@ -35,9 +35,12 @@ def main() -> None:
     from flwr.common.constant import ACCESS_TOKEN_KEY, AuthnType
     from flwr.supercore.auth.typing import AccountAuthLoginDetails, AccountInfo
     from flwr.supercore.credential_store import get_credential_store
+    from flwr.supercore.error import ApiErrorCode, FlowerError
     from flwr.superlink import config_loader
     from flwr.superlink.auth_plugin import NoOpControlAuthnPlugin
     from flwr.superlink.cli.flower_superlink import flower_superlink
+    from flwr.superlink.servicer.control import control_handlers
+    from flwr.superlink.servicer.runtime import runtime_handlers
 
     token = get_credential_store().get(ACCESS_TOKEN_STORE_KEY % os.environ[ADDRESS])
     if not token:
@@ -61,6 +64,16 @@ def main() -> None:
         def refresh_tokens(self, metadata: Metadata) -> tuple[Metadata | None, AccountInfo | None]:
             return None, None
 
+    def refuse(*_: object) -> None:
+        raise FlowerError(ApiErrorCode.RUNTIME_AUTOMATION_CREATION_NOT_ALLOWED, "automations are off")
+
+    for module, name, without in (
+        (control_handlers, "start_automation", refuse),
+        (runtime_handlers, "start_automation", refuse),
+        (runtime_handlers, "process_due_automations", lambda *_, **__: None),
+    ):
+        getattr(module, name)  # AttributeError in a release that names it otherwise
+        setattr(module, name, without)
     config_loader.get_control_authn_ee_plugins = lambda: {AuthnType.OIDC: Token}
     os.environ["FLWR_OIDC_ENABLED"] = "1"  # without an account plug-in the SuperLink then ends
     flower_superlink()

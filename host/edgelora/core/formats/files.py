@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import stat
+import sys
 from pathlib import Path
 
 from edgelora.base.errors import FileError
@@ -42,6 +43,27 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, mode: int | None = N
             error.filename, error.filename2 = str(path), None  # no other process knows the temporary file
         raise
     _sync_folder(path.parent)
+
+
+def private_folder(path: Path) -> Path:
+    """Makes a folder, or an existing one, private to this user; its path. FileError if others can still enter it."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):
+        path.chmod(0o700)
+    if not is_private(path):
+        raise FileError(
+            f"other users of this computer can enter {path}, which will hold secrets",
+            remedy="take a folder of your own, on a file system with permissions",
+        )
+    return path
+
+
+def is_private(folder: Path) -> bool:
+    """Whether a path is a folder of this user, and no other user can enter it. Not checked on Windows."""
+    status = folder.lstat()
+    if sys.platform == "win32":
+        return stat.S_ISDIR(status.st_mode)
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
 
 
 def read_bounded(path: str | os.PathLike[str], limit: int, follow: bool = True) -> bytes:
