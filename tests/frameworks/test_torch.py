@@ -564,7 +564,7 @@ class Outer(tnn.Module):
 REFUSED = [
     (
         tnn.Sequential(tnn.Sequential(tnn.Conv1d(3, 4, 1), tnn.Hardtanh(), tnn.Softmin(1))),
-        r"0\.2 \(Softmin\): not supp",
+        r"0\.2\.softmin \(softmin\): not supp",
     ),
     (tnn.Sequential(tnn.ConvTranspose1d(3, 2, 3, dilation=2)), r"^0 \(ConvTranspose1d\): groups and dilation"),
     (tnn.Sequential(tnn.Conv1d(3, 3, 3, padding=1, padding_mode="circular")), "only 'zeros' is supported"),
@@ -588,7 +588,16 @@ REFUSED = [
     (Calls(lambda x: 1 / (x + torch.arange(24.0).view(3, 8)).mul(torch.ones(3, 8))), "only division by a number"),
     (Calls(lambda x: torch.arange(1.0, 25).view(3, 8) / x), "divides an activation and a parameter"),
     (Calls(lambda x: x.unflatten(1, (3, 1)).sum(3).unsqueeze(1).unsqueeze(1)), "returns .* axes of a sample"),
-    (Calls(lambda x: x if x.sum() > 0 else -x), "can't be traced"),
+    (Calls(lambda x: x if x.sum() > 0 else -x), "can't be traced .* without `if` on values"),
+    (Calls(lambda x: torch.einsum("bct,bdt->bcd", x, x)), "einsum isn't supported: write it with @"),
+    (Calls(lambda x: torch.where(x > 0, x, -x)), "aren't supported: compute with relu, clamp"),
+    (Calls(lambda x: x.masked_fill(torch.eye(3, 8) > 0, -9.0)), "is_causal=True"),
+    (Calls(lambda x: F.scaled_dot_product_attention(x, x, x, torch.eye(3))), "a mask that isn't causal"),
+    (tnn.Linear(9, 4), r"can't compute on samples \[3, 8\] .*: give inputs as it takes them"),
+    (tnn.Embedding(20, 4), "Embedding of ids isn't imported from PyTorch: import .* by from_language_model"),
+    (tnn.EmbeddingBag(20, 4), "Embedding of ids isn't imported from PyTorch"),
+    (tnn.Conv3d(3, 4, 3), "can't compute on samples .*: give inputs"),
+    (len, "is no torch.nn.Module: give a module"),
     (Calls(lambda x: F.dropout(x)), "something other than its layers"),
 ]
 
@@ -999,6 +1008,69 @@ def test_attention(way: str) -> None:
     check_near(Attends(way), 7, 12, decibel=15, loss="mean_squared_error")
 
 
+class With(tnn.Module):
+    """Computes `forward` of itself, with these parts."""
+
+    def __init__(self, call: Callable, **parts: tnn.Module) -> None:
+        super().__init__()
+        self.call, self.inner = call, tnn.ModuleDict(parts)
+        self.token = tnn.Parameter(torch.randn(1, 1, 12))
+        self.register_buffer("places", torch.randn(1, 32, 12))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.call(self, x, **self.inner)
+
+
+def in_front(net: With, x: torch.Tensor, layer: tnn.Module, head: tnn.Module) -> torch.Tensor:
+    """A class token before the samples."""
+    return head(layer(torch.cat([net.token.expand(x.size(0), -1, -1), x], dim=1))[:, 0])
+
+
+def encoder(**fields: bool) -> tnn.TransformerEncoderLayer:
+    return tnn.TransformerEncoderLayer(12, 2, 24, **fields)
+
+
+def causal() -> torch.Tensor:
+    return tnn.Transformer.generate_square_subsequent_mask(7)
+
+
+TRANSFORMERS: dict[str, Callable[[], tnn.Module]] = {  # of samples [7, 12]
+    "class token": lambda: With(in_front, layer=encoder(batch_first=True), head=tnn.Linear(12, 3)),
+    "positions": lambda: With(lambda net, x, head: head(x + net.places[:, : x.size(1)]), head=tnn.Linear(12, 3)),
+    "positions embedded": lambda: With(
+        lambda net, x, head, at: head(x + at(torch.arange(x.shape[1]))), head=tnn.Linear(12, 3), at=tnn.Embedding(9, 12)
+    ),
+    "glu": lambda: With(lambda net, x, head: F.glu(head(x), dim=-1), head=tnn.Linear(12, 24)),
+    "GLU": lambda: tnn.Sequential(tnn.Linear(12, 24), tnn.GLU(), tnn.Linear(12, 3)),
+    "RMSNorm": lambda: tnn.Sequential(tnn.Linear(12, 12), tnn.RMSNorm(12), tnn.Linear(12, 3)),
+    "causal": lambda: With(
+        lambda net, x, q, k, v: F.scaled_dot_product_attention(q(x), k(x), v(x), is_causal=True, scale=0.5),
+        **{name: tnn.Linear(12, 12) for name in "qkv"},
+    ),
+    "causal mask": lambda: With(lambda net, x, layer: layer(x, causal()), layer=encoder(batch_first=True)),
+    "rows first": lambda: With(
+        lambda net, x, layer, head: head(layer(x.transpose(0, 1)).mean(0)), layer=encoder(), head=tnn.Linear(12, 3)
+    ),
+    "rows first, softmax": lambda: With(
+        lambda net, x, head: (x.permute(1, 0, 2).softmax(0) * head(x.permute(1, 0, 2))).sum(0), head=tnn.Linear(12, 12)
+    ),
+    "decoder": lambda: With(
+        lambda net, x, layer: layer(x, x), layer=tnn.TransformerDecoderLayer(12, 2, 24, batch_first=True)
+    ),
+    "functions of parameters": lambda: With(
+        lambda net, x, head: F.rms_norm(F.linear(x, head.weight), (12,)), head=tnn.Linear(12, 12)
+    ),
+    "instances": lambda: tnn.Sequential(tnn.Conv1d(7, 8, 3), tnn.InstanceNorm1d(8, affine=True), tnn.ReLU()),
+    "larger of two": lambda: With(lambda net, x, head: torch.maximum(x, head(x)), head=tnn.Linear(12, 12)),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_parts_of_transformers(name: str) -> None:
+    torch.manual_seed(0)
+    check_near(TRANSFORMERS[name](), 7, 12, decibel=18, loss="mean_squared_error")
+
+
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_queries_keys_and_values_of_one_linear(seed: int) -> None:
     """Their grid is the Linear's, whose zero point must be 0."""
@@ -1025,5 +1097,5 @@ def test_masks_are_refused() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.attention(x, x, x, attn_mask=torch.ones(7, 7))[0]
 
-    with pytest.raises(TorchError, match="attention with a mask isn't supported"):
+    with pytest.raises(TorchError, match="a mask that isn't causal; only is_causal=True"):
         edgelora.from_torch(Masked(), noise(8, 7, 12))

@@ -32,7 +32,7 @@ EXTRAS = {
     "host/edgelora/model/importers/keras.py": "keras",
     "host/edgelora/model/importers/keras_fused.py": "keras",
     "host/edgelora/model/importers/torch.py": "torch",
-    "host/edgelora/model/importers/torch_decompositions.py": "torch",
+    "host/edgelora/model/importers/torch_tracing.py": "torch",
     "host/edgelora/board/sim/clock.py": "sim",
     "host/edgelora/board/sim/microphone.py": "sim",
     "host/edgelora/board/sim/oscillator.py": "sim",

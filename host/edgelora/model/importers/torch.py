@@ -39,11 +39,10 @@ try:
     import torch
     from torch import fx
     from torch import nn as tnn
-    from torch.fx.passes.shape_prop import ShapeProp
     from torch.nn import functional as F
 except ModuleNotFoundError as missing:
     raise MissingPackage("from_torch needs PyTorch: pip install 'edgelora[torch]'") from missing
-from .torch_decompositions import settle
+from .torch_tracing import Tracer, settle
 
 TRACED = 2  # samples in the traced batch
 CHECKED = 16  # samples on which the float network must match the module
@@ -112,22 +111,15 @@ def float_net(module: Any, x: NDArray[np.float32]) -> tuple[FloatNet, bool]:
         raise TorchError(f"inputs are {list(x.shape)}; give [N, C, H, W], [N, C, W] or [N, features]")
     if not np.isfinite(x).all():
         raise TorchError("inputs have values that are not finite")
+    if not isinstance(module, tnn.Module):
+        raise TorchError(f"{type(module).__name__} is no torch.nn.Module: give a module whose forward computes it")
     module = copy.deepcopy(module).cpu().float().eval()
     if type(module).__module__.startswith("torch.nn.") and not isinstance(module, tnn.Sequential):
         module = tnn.Sequential(module)  # torch.fx would trace into a bare layer's forward
     settle(module)
-    try:
-        traced = fx.symbolic_trace(module)
-        traced.graph.eliminate_dead_code()
-    except Exception as error:  # the module's own code may raise anything
-        raise TorchError(
-            f"{type(module).__name__} can't be traced ({error}): its forward must call the same layers for every "
-            "input; put them into a torch.nn.Sequential"
-        ) from error
-    with torch.no_grad():
-        _Sizes(traced).propagate(torch.from_numpy(x[:TRACED].copy()))
-        expected = module(torch.from_numpy(x[:CHECKED].copy()))
-    converter = _Converter(traced, x.shape[1:])
+    samples = torch.from_numpy(x[:CHECKED].copy())
+    expected = _expected(module, samples)
+    converter = _Converter(_traced(module, samples[:TRACED]), x.shape[1:])
     net = converter.run()
     if len(expected) != len(x[:CHECKED]):
         raise TorchError(f"{type(module).__name__} makes {len(expected)} outputs for {len(x[:CHECKED])} samples")
@@ -142,6 +134,46 @@ def float_net(module: Any, x: NDArray[np.float32]) -> tuple[FloatNet, bool]:
     return net, converter.ends_logistic
 
 
+def _expected(module: Any, samples: Any) -> Any:
+    """The module's outputs for samples."""
+    try:
+        with torch.no_grad():
+            return module(samples)
+    except Exception as error:  # the module's own code may raise anything
+        ids = any(isinstance(part, tnn.Embedding | tnn.EmbeddingBag) for part in module.modules())
+        raise TorchError(
+            f"{type(module).__name__} can't compute on samples {list(samples.shape[1:])} ({_line(error)}): {_IDS}"
+            if ids
+            else f"{type(module).__name__} can't compute on samples {list(samples.shape[1:])} ({_line(error)}): give "
+            "inputs as it takes them, [N, C, H, W], [N, C, W] or [N, features]"
+        ) from error
+
+
+def _traced(module: Any, samples: Any) -> Any:
+    """The module's calls on samples, as a graph."""
+    tracer = Tracer(samples, _LEAVES)
+    try:
+        traced = fx.GraphModule(module, tracer.trace(module))
+    except EdgeloraError as error:
+        raise TorchError(str(error)) from error
+    except Exception as error:  # the module's own code may raise anything
+        raise TorchError(
+            f"{type(module).__name__} can't be traced ({_line(error)}): its forward must compute the same for every "
+            "input, without `if` on values, loops over them, or assignments into tensors"
+        ) from error
+    traced.graph.eliminate_dead_code()
+    return traced
+
+
+def _line(error: Exception) -> str:
+    """An error's first line."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+_IDS = (
+    "an Embedding of ids isn't imported from PyTorch: import a model in Hugging Face's files by from_language_model, a "
+    "Keras one by from_keras(fused=True), or give the rest of the module the embedded samples"
+)
 Made = Any  # a `_Value`, None for an unsupported result, or a list of these
 
 
@@ -192,20 +224,6 @@ class _Recurrence:
         self.input_bias = of_inputs + of_state
 
 
-class _Sizes(ShapeProp):  # type: ignore[misc]
-    """Records shapes, numbers computed from them, such as `x.size(2)`, and tensors that don't depend on the input."""
-
-    def run_node(self, n: Any) -> Any:
-        result = super().run_node(n)
-        if isinstance(result, int | float | torch.Size) and not isinstance(result, bool):
-            n.meta["number"] = result
-        of_input = n.op == "placeholder" or any(other.meta.get("of_input") for other in n.all_input_nodes)
-        n.meta["of_input"] = of_input and "tensor_meta" in n.meta
-        if not of_input or "tensor_meta" not in n.meta:
-            n.meta["known"] = result
-        return result
-
-
 @dataclass(frozen=True)
 class _Value:
     """A call's result: a view of a tensor of the float network. places: [PyTorch's axes without the batch].
@@ -222,8 +240,8 @@ class _Value:
 class _Call:
     """A call of `module` on one value; functions are represented by the equivalent module.
 
-    source_shape, shape: of input and output in PyTorch, with the batch; tensor: the input as [height, width, channels],
-    only for handlers in `_LAID_OUT`.
+    source_shape, shape: of input and output in PyTorch, with the batch first; tensor: the input as [height, width,
+    channels], only for handlers in `_LAID_OUT`.
     """
 
     node: Any
@@ -258,9 +276,7 @@ class _Converter:
     def run(self) -> FloatNet:
         end = 0
         for node in self.traced.graph.nodes:
-            if node.op == "placeholder":
-                if self.values:
-                    raise TorchError(f"the module takes several inputs ({node.name}): only one is supported")
+            if node.op == "placeholder" and not node.args:  # those with a default keep it
                 self.values[node] = self.source
             elif node.op == "output":
                 end = self._end(node.args[0])
@@ -312,8 +328,8 @@ class _Converter:
             return self._move(node, given, path)
         if not (node.op == "call_module" and isinstance(self.modules[node.target], _RECURRENT)):
             given = self._real(given, path)
-        shape, source_shape = (tuple(getattr(n.meta["tensor_meta"], "shape", ())) for n in (node, source))
-        module = self.modules[node.target] if node.op == "call_module" else _module_of(node, source_shape, path)
+        shape, source_shape = (_batch_first(n.meta["value"], given.batch) for n in (node, source))
+        module = self.modules[node.target] if node.op == "call_module" else _module_of(node, given, path)
         call = _Call(node, module, path, given, source_shape, shape)
         return self._handled(call)
 
@@ -321,14 +337,18 @@ class _Converter:
         handler, laid = _HANDLERS.get(type(call.module)), _LAID_OUT.get(type(call.module))
         if handler is None and laid is None:
             raise call.refusal(f"not supported: {_SUPPORTED}")
-        if call.source.batch and not isinstance(call.module, _RECURRENT):
-            raise call.refusal(f"reads {list(call.source_shape)} of {TRACED} samples: the batch must be the first axis")
+        if call.source.batch and (laid is not None or isinstance(call.module, tnn.GroupNorm)):
+            raise call.refusal(
+                f"reads the batch as axis {call.source.batch}: it must be axis 0, move it there by transpose or permute"
+            )
         try:
             if laid is not None:
                 tensor = self._moved(call.path, call.source.tensor, moves.channels_last(call.source.places))
                 return laid(self, replace(call, tensor=tensor))
             assert handler is not None
-            return handler(self, call)
+            made = handler(self, call)
+            keeps = isinstance(made, _Value) and not isinstance(call.module, Reduction)
+            return replace(made, batch=call.source.batch) if keeps else made
         except TorchError:
             raise
         except ValueError as error:
@@ -337,6 +357,9 @@ class _Converter:
     def _path(self, node: Any) -> str:
         if node.op == "call_module":
             return str(node.target)
+        weights = [n.target for n in node.all_input_nodes if n.op == "get_attr" and n.target.endswith(".weight")]
+        if weights:
+            return str(weights[0]).removesuffix(".weight")
         owners = [path for path in node.meta.get("nn_module_stack", {}) if path]
         return f"{owners[-1]}.{node.name}" if owners else str(node.name)
 
@@ -406,11 +429,7 @@ class _Converter:
         given = node.args[0]
 
         def value_of(n: Any) -> Any:
-            if n is given:
-                return batch
-            if n in self.values:  # such as view_as: only the shape matters
-                return torch.zeros(n.meta["tensor_meta"].shape)
-            return n.meta.get("known")
+            return batch if n is given else n.meta["value"]
 
         args, kwargs = fx.map_arg((node.args, node.kwargs), value_of)
         if node.op == "call_module":
@@ -566,7 +585,7 @@ class _Converter:
         if value.places.size >= math.prod(self.shapes[value.tensor]):
             return value
         tensor = self._moved(path, value.tensor, moves.channels_last(value.places))
-        return _Value(tensor, moves.laid_out(value.places.shape))
+        return replace(value, tensor=tensor, places=moves.laid_out(value.places.shape))
 
     def prelu(self, call: _Call) -> _Value:
         """A single slope becomes a lookup; slopes by channel multiply the negative part in a depthwise layer."""
@@ -628,7 +647,7 @@ class _Converter:
         dim = call.module.dim
         if dim is None:
             dim = 0 if len(call.shape) == 3 else 1
-        axis = dim % len(call.shape) - 1
+        axis = _sample_axis(dim, len(call.source_shape), call.source.batch)
         if axis < 0:
             raise call.refusal(f"is over axis {dim} of {list(call.shape)}, the batch")
         tensor = self._layer(call.path, "softmax", self._rows(call.path, call.source, (axis,)))
@@ -663,7 +682,8 @@ class _Converter:
             made = self._layer(call.path, "lookup", made, function=root)
         shape = call.source.places.shape
         left = [1 if i in m.axes else n for i, n in enumerate(shape) if m.keeps or i not in m.axes]
-        value = _Value(made, np.arange(math.prod(left)).reshape(left))
+        batch = call.source.batch - (0 if m.keeps else sum(axis < call.source.batch for axis in m.axes))
+        value = _Value(made, np.arange(math.prod(left)).reshape(left), batch)
         return [value, None] if m.name == "max" else value
 
     def _columns(self, call: _Call, axes: tuple[int, ...]) -> int:
@@ -685,7 +705,7 @@ class _Converter:
 
     def unit_length(self, call: _Call) -> _Value:
         m, shape = call.module, call.source.places.shape
-        axis = m.dim % len(call.source_shape) - 1
+        axis = _sample_axis(m.dim, len(call.source_shape), call.source.batch)
         if m.p != 2 or axis < 0:
             raise call.refusal("divides by something other than the norm of a sample's values along an axis")
         rows = self._rows(call.path, call.source, (axis,))
@@ -725,31 +745,37 @@ class _Converter:
         fields = {"kernel": weights.shape[:2], "padding": "valid", "bias": np.zeros(channels, np.float32)}
         return self._emit(call, "depthwise", weights=weights, **fields)
 
-    def layer_norm(self, call: _Call) -> _Value:
+    def norm(self, call: _Call) -> _Value:
         """Over the last axes: a norm of a stream or, of more channels than these have, by other ops."""
         m, places = call.module, call.source.places
+        centred, eps = isinstance(m, tnn.LayerNorm), float(torch.finfo(torch.float32).eps if m.eps is None else m.eps)
+        given_bias = getattr(m, "bias", None)
         axes = range(places.ndim - len(m.normalized_shape), places.ndim)
         rows = self._rows(call.path, call.source, axes)
         channels = self.shapes[rows][2]
         if 1 < channels <= MAX_STREAM:
             gain = np.ones(channels, np.float32) if m.weight is None else _array(m.weight).reshape(-1)
-            bias = np.zeros(channels, np.float32) if m.bias is None else _array(m.bias).reshape(-1)
+            bias = None
+            if centred:
+                bias = np.zeros(channels, np.float32) if given_bias is None else _array(given_bias).reshape(-1)
             stream = self._layer(call.path, "widen", rows)
-            fields = {"weights": gain, "bias": bias, "centred": True, "epsilon": float(m.eps)}
+            fields = {"weights": gain, "bias": bias, "centred": centred, "epsilon": eps}
             return _Value(self._layer(call.path, "norm", stream, **fields), _places_of(places.shape, axes))
-        made = self._normalized(call.path, rows, m.eps)
+        made = self._normalized(call.path, rows, eps, centred)
         if m.weight is not None:
             gain = _array(m.weight).reshape(-1)
-            shift = np.zeros(len(gain), np.float32) if m.bias is None else _array(m.bias).reshape(-1)
+            shift = np.zeros(len(gain), np.float32) if given_bias is None else _array(given_bias).reshape(-1)
             made = self._layer(call.path, "depthwise", made, weights=gain.reshape(1, 1, -1), bias=shift)
         return _Value(made, _places_of(places.shape, axes))
 
-    def _normalized(self, path: str, rows: int, eps: float) -> int:
+    def _normalized(self, path: str, rows: int, eps: float, centred: bool = True) -> int:
         """By existing ops: means are 1x1 convolutions, the inverse deviation is a table."""
         channels = self.shapes[rows][2]
         below = np.full((1, 1, 1, channels), 1 / channels, np.float32)
         one = np.zeros(1, np.float32)
-        apart = self._layer(path, "add", rows, self._layer(path, "conv", rows, weights=-below, bias=one))
+        apart = rows
+        if centred:
+            apart = self._layer(path, "add", rows, self._layer(path, "conv", rows, weights=-below, bias=one))
         squares = self._layer(path, "multiply", apart, apart)
         spread = self._layer(path, "conv", squares, weights=below, bias=one)
         function = _in_numpy(lambda v: torch.rsqrt(torch.relu(v) + eps))
@@ -776,7 +802,7 @@ class _Converter:
         m = call.module
         if call.source.places.ndim != 2 or call.source.batch != 1 - m.batch_first or m.proj_size:
             raise call.refusal(f"reads {list(call.source_shape)}: must read [batch, time, features], batch_first=True")
-        if not all(_is_zero(given) for given in (*call.node.args[1:], *call.node.kwargs.values())):
+        if not _is_zero(_values((call.node.args[1:], tuple(call.node.kwargs.values())))):
             raise call.refusal("has an initial state other than 0, which isn't supported")
         steps, directions = len(call.source.places), 1 + m.bidirectional
         self._check_steps(call, steps * directions * m.num_layers)
@@ -895,25 +921,54 @@ class _Converter:
 
     def _join(self, node: Any, path: str) -> _Value:
         """Concatenates activations along an axis; lookups bring all to one grid."""
-        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        dim = _argument(node, 1, "dim", 0)
         parts = node.args[0] if node.args else node.kwargs.get("tensors", ())
-        values = [self.values.get(part) for part in parts if isinstance(part, fx.Node)]
-        known = [self._real(value, path) for value in values if isinstance(value, _Value) and not value.batch]
-        axis = dim % len(node.meta["tensor_meta"].shape) - 1
-        if len(known) != len(parts) or not known or axis < 0:
+        shape = node.meta["value"].shape
+        apart = {value.batch for part in parts if isinstance(value := self.values.get(part), _Value)}
+        batch = next(iter(apart), 0)
+        if node.target is torch.stack:
+            dim %= len(shape)
+            axis, after = dim - (dim > batch), batch + (dim <= batch)
+        else:
+            axis, after = _sample_axis(dim, len(shape), batch), batch
+        known = [self._either(part, path, batch) for part in parts]
+        if len(apart) != 1 or axis < 0 or not all(isinstance(value, _Value) for value in known):
             raise TorchError(
-                f"{path}: concatenates along axis {dim}; only activations, along axes of a sample, can be concatenated"
+                f"{path}: concatenates along axis {dim}; only activations and parameters, along axes of a sample, can "
+                "be concatenated"
             )
         if node.target is torch.stack:
             known = [replace(value, places=np.expand_dims(value.places, axis)) for value in known]
         rows = [self._rows(path, value, (axis,)) for value in known]
         if len({self.shapes[tensor][:2] for tensor in rows}) > 1:
             rows = [self._flattened(path, tensor) for tensor in rows]
-        joined = [self._layer(path, "lookup", tensor, function=_same) for tensor in rows]
+        joined = [
+            tensor
+            if tensor and self.net.layers[tensor - 1].kind == "constant"
+            else self._layer(path, "lookup", tensor, function=_same)
+            for tensor in rows
+        ]
         whole = joined[0]
         for tensor in joined[1:]:
             whole = self._layer(path, "concatenate", whole, tensor)
-        return _Value(whole, _places_of(tuple(node.meta["tensor_meta"].shape[1:]), (axis,)))
+        return _Value(whole, _places_of(_of_sample(tuple(shape), after), (axis,)), after)
+
+    def _either(self, arg: Any, path: str, batch: int) -> Any:
+        """An activation, or a parameter as a constant; None for anything else, or another batch axis."""
+        value = self.values.get(arg) if isinstance(arg, fx.Node) else None
+        if isinstance(value, _Value):
+            return self._real(value, path) if value.batch == batch else None
+        known = arg.meta["value"] if isinstance(arg, fx.Node) and value is None else None
+        if not isinstance(known, torch.Tensor) or known.ndim <= batch:
+            return None
+        values = _same_for_all(_array(known.float()), batch)
+        return None if values is None else self._constant(path, values)
+
+    def _constant(self, path: str, values: Array) -> _Value:
+        """A parameter as a tensor, its last axis as channels."""
+        rows = values.reshape(1, -1, values.shape[-1] if values.ndim else 1)
+        tensor = self._layer(path, "constant", 0, weights=rows)
+        return _Value(tensor, np.arange(values.size).reshape(values.shape))
 
     def _flattened(self, path: str, tensor: int) -> int:
         """The tensor with all positions along its width."""
@@ -925,8 +980,8 @@ class _Converter:
         """An operator of two activations, or of one and a constant, which becomes a lookup or a 1x1 depthwise layer."""
         kind, name, function = _PAIRS[node.target]
         known = [self.values.get(arg) if isinstance(arg, fx.Node) else None for arg in node.args[:2]]
-        apart = any(isinstance(value, list) or value is not None and value.batch for value in known)
-        if len(known) < 2 or node.kwargs or apart:
+        ends = {value.places.ndim - value.batch for value in known if isinstance(value, _Value)}
+        if len(known) < 2 or node.kwargs or len(ends) > 1 or any(isinstance(value, list) for value in known):
             raise TorchError(f"{path}: {name} something other than two tensors, or a tensor and a number")
         first, second = (self._real(value, path) if isinstance(value, _Value) else None for value in known)
         if first is None or second is None:
@@ -940,7 +995,8 @@ class _Converter:
             )
         if function is operator.sub:
             second = self._looked_up(path, second, np.negative)
-        return self._paired(path, kind, first, second)
+        made = self._paired(path, kind, first, second)
+        return replace(made, batch=made.places.ndim - ends.pop())
 
     def _paired(self, path: str, kind: str, one: _Value, two: _Value) -> _Value:
         """Sum or product in the order of the operand with all elements; the other is broadcast by the op.
@@ -970,25 +1026,23 @@ class _Converter:
 
     # ---- products of matrices ----
 
-    def _product(self, node: Any, path: str) -> _Value:
+    def _product(self, node: Any, path: str) -> Made:
         """A matrix product of two activations, or of an activation and a constant matrix."""
-        one, two = (self._operand(arg, path) for arg in node.args[:2])
-        if isinstance(two, torch.Tensor) and two.ndim == 2 and isinstance(one, _Value):
-            weights, shape = _array(two.float().T), (*one.places.shape[:-1], two.shape[1])
-            rows, bias = self._rows(path, one, (one.places.ndim - 1,)), np.zeros(len(weights), np.float32)
-            tensor = self._layer(path, "conv", rows, weights=weights[:, None, None], bias=bias)
-            return _Value(tensor, np.arange(math.prod(shape)).reshape(shape))
+        matrix = _values(node.args[1])
+        if (
+            isinstance(matrix, torch.Tensor)
+            and matrix.ndim == 2
+            and isinstance(one := self.values.get(node.args[0]), _Value)
+        ):
+            layer, value = _weighted(tnn.Linear(*matrix.shape), matrix.T), node.meta["value"]
+            before, after = (_batch_first(given, one.batch) for given in (node.args[0].meta["value"], value))
+            return self._handled(_Call(node, layer, path, self._real(one, path), before, after))
+        one, two = (self._either(arg, path, 0) for arg in node.args[:2])
         if not isinstance(one, _Value) or not isinstance(two, _Value) or min(one.places.ndim, two.places.ndim) < 2:
             raise TorchError(
                 f"{path}: multiplies something other than two matrices of activations, or one and a constant matrix"
             )
         return self._multiplied(path, one, two)
-
-    def _operand(self, arg: Any, path: str) -> Any:
-        value = self.values.get(arg) if isinstance(arg, fx.Node) else None
-        if isinstance(value, _Value) and value.batch == 0:
-            return self._real(value, path)
-        return arg.meta.get("known") if isinstance(arg, fx.Node) and value is None else None
 
     def _multiplied(self, path: str, one: _Value, two: _Value) -> _Value:
         """[..., rows, n] times [..., n, columns]: for each matrix all products [rows, columns, n], then their sums."""
@@ -1006,14 +1060,25 @@ class _Converter:
         return _Value(self._beside(path, made), np.moveaxis(places, -1, 0).reshape(*outer, rows, columns))
 
     def _attention(self, node: Any, path: str) -> _Value:
-        """softmax(Q K^T / sqrt(n)) V: `scaled_dot_product_attention` without a mask."""
-        query, key, value = (self._operand(arg, path) for arg in node.args[:3])
-        if len(node.args) > 3 or any(bool(given) for name, given in node.kwargs.items() if name != "dropout_p"):
-            raise TorchError(f"{path}: attention with a mask or a custom scale isn't supported")
+        """softmax(scale Q K^T) V: `scaled_dot_product_attention` without a mask, or with a causal one."""
+        names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+        given = dict(zip(names, node.args, strict=False)) | node.kwargs
+        query, key, value = (self._either(given[name], path, 0) for name in names[:3])
         if not all(isinstance(side, _Value) for side in (query, key, value)):
             raise TorchError(f"{path}: its queries, keys and values must be activations")
-        if (fused := self._attended(path, query, key, value)) is not None:
+        if given.get("enable_gqa"):
+            raise TorchError(f"{path}: enable_gqa isn't supported: repeat_interleave the keys and values")
+        causal = _is_causal(_values(given.get("attn_mask")), bool(given.get("is_causal")), path)
+        if given.get("scale"):
+            factor = given["scale"] * query.places.shape[-1] ** 0.5
+            query = self._looked_up(path, query, lambda x: x * factor)
+        if (fused := self._attended(path, query, key, value, causal)) is not None:
             return fused
+        if causal:
+            raise TorchError(
+                f"{path}: causal attention over {list(query.places.shape)} and {list(key.places.shape)}; it needs "
+                f"[heads, rows, channels] alike, {MAX_ATTENDED} rows and {MAX_HEAD} channels of a head at most"
+            )
         scale = query.places.shape[-1] ** -0.5
         scores = self._multiplied(path, query, replace(key, places=key.places.swapaxes(-1, -2)))
         scaled = self._looked_up(path, scores, lambda x: x * scale)
@@ -1021,7 +1086,7 @@ class _Converter:
         weights = self._layer(path, "softmax", self._rows(path, scaled, last))
         return self._multiplied(path, _Value(weights, _places_of(scaled.places.shape, last)), value)
 
-    def _attended(self, path: str, query: _Value, key: _Value, value: _Value) -> _Value | None:
+    def _attended(self, path: str, query: _Value, key: _Value, value: _Value, causal: bool) -> _Value | None:
         """Attention of [rows, n], or of heads [heads, rows, n], as one layer, if it can be that."""
         shape = query.places.shape
         heads, rows, size = (1, *shape) if len(shape) == 2 else shape if len(shape) == 3 else (0, 0, 0)
@@ -1030,20 +1095,18 @@ class _Converter:
             return None
         axes = range(len(shape))
         q, k, v = (self._rows(path, side, [*axes[:-2], axes[-1]]) for side in (query, key, value))
-        made = self._layer(path, "attend", q, k, v, heads=(heads, heads))
+        made = self._layer(path, "attend", q, k, v, heads=(heads, heads), causal=causal)
         places = np.arange(heads * rows * size).reshape(rows, heads, size).swapaxes(0, 1)
         return _Value(made, places.reshape(shape))
 
     def _with_known(self, node: Any, path: str, source: _Value, place: int, function: Any) -> _Value:
         """An activation and a number, as a lookup; or and a parameter, as a 1x1 depthwise layer."""
-        other = node.args[1 - place]
-        known = other.meta.get("known") if isinstance(other, fx.Node) else None
-        if isinstance(known, torch.Tensor):
-            values = known.detach().float().numpy()
+        number = _values(node.args[1 - place])
+        if isinstance(number, torch.Tensor):
+            values = number.detach().float().numpy()
             if values.size > 1:
                 return self._with_values(node, path, source, place, values)
-            other = float(values.reshape(()))
-        number = _number(other) if isinstance(other, fx.Node) else other
+            number = float(values.reshape(()))
         if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
             raise TorchError(f"{path}: {number!r} is not a number")
         if function is operator.pow and (place or number not in range(1, 9)):
@@ -1063,28 +1126,34 @@ class _Converter:
             function, values = operator.mul, 1 / values
         if function not in (operator.add, operator.mul):
             raise TorchError(f"{path}: {name} an activation and a parameter, which isn't supported here")
-        return self._with_parameter(path, source, tuple(node.meta["tensor_meta"].shape[1:]), function, values)
+        return self._with_parameter(path, source, tuple(node.meta["value"].shape), function, values)
 
     def _with_parameter(
         self, path: str, source: _Value, shape: tuple[int, ...], function: Any, values: Array
     ) -> _Value:
-        """A sum or product with one constant for each element or channel, as a 1x1 depthwise layer."""
-        filled = values[0] if values.ndim > len(shape) and len(values) == 1 else values
-        if source.places.shape != shape or filled.ndim > len(shape) or not np.isfinite(filled).all():
-            raise TorchError(f"{path}: {list(shape)} of an activation of {list(source.places.shape)} and a parameter")
+        """A sum or product with a constant: of each channel as a 1x1 depthwise layer, else of each element."""
+        whole, shape = shape, _of_sample(shape, source.batch)
+        filled = _same_for_all(np.broadcast_to(values, whole), source.batch) if values.ndim <= len(whole) else None
+        if source.places.shape != shape or filled is None or not np.isfinite(filled).all():
+            raise TorchError(
+                f"{path}: {list(whole)} of an activation of {list(source.places.shape)} and a parameter of "
+                f"{list(values.shape)}, which must be finite and the same for each sample"
+            )
         value = self._whole(path, source)
         if not moves.is_whole(value.places, self.shapes[value.tensor]):
             tensor = self._moved(path, value.tensor, moves.channels_last(value.places))
-            value = _Value(tensor, moves.laid_out(shape))
+            value = replace(value, tensor=tensor, places=moves.laid_out(shape))
         laid = np.empty(value.places.size, np.float32)
-        laid[value.places.reshape(-1)] = np.broadcast_to(filled, shape).reshape(-1)
-        tensor, by_channel = value.tensor, laid.reshape(self.shapes[value.tensor])
-        if (by_channel == by_channel[:1, :1]).all():
-            laid = by_channel[0, 0]
-        else:
-            tensor = self._moved(path, tensor, np.arange(laid.size).reshape(1, 1, -1))
+        laid[value.places.reshape(-1)] = filled.reshape(-1)
+        by_element = laid.reshape(self.shapes[value.tensor])
+        if not (by_element == by_element[:1, :1]).all():
+            constant = self._layer(path, "constant", 0, weights=by_element)
+            kind = "multiply" if function is operator.mul else "add"
+            return replace(value, tensor=self._layer(path, kind, value.tensor, constant))
+        laid = by_element[0, 0]
         weights, bias = (laid, np.zeros_like(laid)) if function is operator.mul else (np.ones_like(laid), laid)
-        return replace(value, tensor=self._layer(path, "depthwise", tensor, weights=weights[None, None], bias=bias))
+        tensor = self._layer(path, "depthwise", value.tensor, weights=weights[None, None], bias=bias)
+        return replace(value, tensor=tensor)
 
     def _check_axes(self, call: _Call, axes: int) -> None:
         if len(call.source_shape) != 2 + axes:
@@ -1139,7 +1208,7 @@ _HANDLERS: dict[type, Callable[[_Converter, _Call], Made]] = {
     **dict.fromkeys((*_ELEMENTWISE, Function), _Converter.elementwise),
     Reduction: _Converter.reduce,
     Length: _Converter.unit_length,
-    tnn.LayerNorm: _Converter.layer_norm,
+    **dict.fromkeys((tnn.LayerNorm, tnn.RMSNorm), _Converter.norm),
     tnn.GroupNorm: _Converter.group_norm,
     **dict.fromkeys((tnn.LSTM, tnn.GRU, tnn.RNN), _Converter.recurrent),
     tnn.Softmax: _Converter.softmax,
@@ -1159,6 +1228,12 @@ _LAID_OUT: dict[type, Callable[[_Converter, _Call], Made]] = {  # handlers that 
     ),
     **dict.fromkeys((tnn.ZeroPad1d, tnn.ZeroPad2d, tnn.ConstantPad1d, tnn.ConstantPad2d), _Converter.pad),
 }
+_MOVING_MODULES = (
+    *(tnn.Flatten, tnn.Unflatten, tnn.PixelShuffle, tnn.PixelUnshuffle, tnn.ChannelShuffle, tnn.UpsamplingNearest2d),
+    *(tnn.ReflectionPad1d, tnn.ReflectionPad2d, tnn.ReplicationPad1d, tnn.ReplicationPad2d),
+    *(tnn.CircularPad1d, tnn.CircularPad2d),
+)
+_LEAVES = {*_HANDLERS, *_LAID_OUT, *_MOVING_MODULES}  # modules that are traced as one call
 _JOINS = {torch.cat, torch.concat, torch.concatenate, torch.stack}
 _SUPPORTED = "replace it; what can be imported is listed in docs/guides/own-network.md"
 _PRODUCTS = {operator.matmul, torch.matmul, torch.bmm, "matmul", "bmm"}
@@ -1171,11 +1246,6 @@ _PAIRS: dict[Any, tuple[str, str, Callable[[Any, Any], Any]]] = {  # layer of tw
 }
 _RECURRENT = tnn.LSTM | tnn.GRU | tnn.RNN
 _RECURRENT_OPS = {tnn.LSTM: 15, tnn.GRU: 16, tnn.RNN: 4}  # ops of a step
-_MOVING_MODULES = (
-    *(tnn.Flatten, tnn.Unflatten, tnn.PixelShuffle, tnn.PixelUnshuffle, tnn.ChannelShuffle, tnn.UpsamplingNearest2d),
-    *(tnn.ReflectionPad1d, tnn.ReflectionPad2d, tnn.ReplicationPad1d, tnn.ReplicationPad2d),
-    *(tnn.CircularPad1d, tnn.CircularPad2d),
-)
 _NAMED_MOVES = (  # of functions in torch, and of methods
     *("flatten", "unflatten", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "swapaxes", "movedim", "t"),
     *("chunk", "split", "tensor_split", "unbind", "select", "narrow", "flip", "roll", "tile", "repeat_interleave"),
@@ -1185,7 +1255,7 @@ _MOVES = {
     *_NAMED_MOVES,
     *(getattr(torch, name) for name in _NAMED_MOVES),
     *("view", "view_as", "reshape_as", "contiguous", "expand", "expand_as", "repeat", "detach", "float", "to", "type"),
-    *(operator.getitem, F.pixel_shuffle, F.pixel_unshuffle, F.channel_shuffle),
+    *(operator.getitem, getattr, F.pixel_shuffle, F.pixel_unshuffle, F.channel_shuffle),
 }
 _TOTAL = {  # functions of one value that are finite for all inputs
     **dict.fromkeys((operator.neg, torch.neg, "neg"), torch.neg),
@@ -1272,20 +1342,20 @@ def _argument(node: Any, place: int, name: str, default: Any = None) -> Any:
     return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 
 
-def _module_of(node: Any, shape: tuple[int, ...], path: str) -> Any:
-    """The module equivalent to a function or method on a tensor of `shape`."""
+def _module_of(node: Any, source: _Value, path: str) -> Any:
+    """The module equivalent to a function or method on a value."""
     if node.target in _TOTAL:
         return Function(_TOTAL[node.target])
     if node.target in _REDUCTIONS:
-        return _reduction(node, shape, path)
-    if node.target is F.layer_norm:
-        return _layer_norm(node)
+        return _reduction(node, source, path)
+    if node.target in _PARAMETRIC:
+        return _PARAMETRIC[node.target](*_values(node.args[1:]), **_values(node.kwargs))
     name = getattr(node.target, "__name__", str(node.target))
     if node.target not in _FUNCTIONS:
         raise TorchError(f"{path} ({name}): not supported: {_SUPPORTED}")
     kind, parameters = _FUNCTIONS[node.target]
-    given = dict(zip(parameters, fx.map_arg(node.args[1:], _number), strict=False))
-    given |= {key: fx.map_arg(value, _number) for key, value in node.kwargs.items() if key not in _IGNORED}
+    given = dict(zip(parameters, _values(node.args[1:]), strict=False))
+    given |= {key: _values(value) for key, value in node.kwargs.items() if key not in _IGNORED}
     if kind is tnn.Hardtanh:
         bounds = zip(("min_val", "max_val"), (-math.inf, math.inf), strict=True)
         given = {key: given.get(key, given.get(key[:3], bound)) for key, bound in bounds}
@@ -1295,49 +1365,88 @@ def _module_of(node: Any, shape: tuple[int, ...], path: str) -> Any:
     return kind(**{key: value for key, value in given.items() if value is not None})
 
 
-def _reduction(node: Any, shape: tuple[int, ...], path: str) -> Reduction:
+def _reduction(node: Any, source: _Value, path: str) -> Reduction:
     name, dims = _REDUCTIONS[node.target], _argument(node, 1, "dim", node.kwargs.get("axis"))
     spread = name in ("var", "std")
     listed = [dims] if isinstance(dims, int) else list(dims or ())
-    axes = {dim % len(shape) for dim in listed if isinstance(dim, int) and not isinstance(dim, bool)}
-    if not axes or 0 in axes or len(axes) < len(listed):
-        raise TorchError(f"{path}: {name} over axes {listed} of {list(shape)}; give axes of a sample, as dim=")
+    numbers = [dim for dim in listed if isinstance(dim, int) and not isinstance(dim, bool)]
+    axes = {_sample_axis(dim, source.places.ndim + 1, source.batch) for dim in numbers}
+    if not axes or -1 in axes or len(axes) < len(listed):
+        raise TorchError(
+            f"{path}: {name} over axes {listed} of {list(node.args[0].meta['value'].shape)}; give axes of a sample, as "
+            "dim="
+        )
     unbiased = _argument(node, 2, "unbiased", True) if spread else True
     keeps = bool(_argument(node, 3 if spread else 2, "keepdim", False))
-    return Reduction(
-        name, tuple(sorted(axis - 1 for axis in axes)), keeps, node.kwargs.get("correction", int(unbiased))
-    )
+    return Reduction(name, tuple(sorted(axes)), keeps, node.kwargs.get("correction", int(unbiased)))
 
 
-def _layer_norm(node: Any) -> tnn.LayerNorm:
-    names = ("normalized_shape", "weight", "bias", "eps")
-    given = dict(zip(names, node.args[1:], strict=False)) | {k: v for k, v in node.kwargs.items() if k in names}
-    made = tnn.LayerNorm(given["normalized_shape"], given.get("eps", 1e-5))
-    owner = node.graph.owning_module
-    for name in ("weight", "bias"):
-        value = given.get(name)
-        setattr(made, name, None if value is None else tnn.Parameter(_attribute(owner, value.target)))
+def _weighted(module: Any, weight: Any, bias: Any = None) -> Any:
+    """The module with these parameters."""
+    module.weight, module.bias = (None if given is None else tnn.Parameter(given.detach()) for given in (weight, bias))
+    return module
+
+
+def _convolution(kind: type) -> Callable[..., Any]:
+    def made(
+        weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    ) -> Any:
+        sizes = (weight.shape[1] * groups, len(weight), tuple(weight.shape[2:]))
+        return _weighted(kind(*sizes, stride, padding, dilation, groups), weight, bias)
+
     return made
 
 
-def _attribute(owner: Any, path: str) -> Any:
-    """A parameter of a module by its path."""
-    for part in path.split("."):
-        owner = getattr(owner, part)
-    return owner.detach()
+def _batch_norm(mean: Any, variance: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, **_: Any) -> Any:
+    made = _weighted(tnn.BatchNorm1d(len(mean), eps), weight, bias)
+    made.running_mean, made.running_var = mean, variance
+    return made
+
+
+def _slopes(weight: Any) -> Any:
+    made = tnn.PReLU(len(weight))
+    made.weight = tnn.Parameter(weight.detach())
+    return made
+
+
+_PARAMETRIC: dict[Any, Callable[..., Any]] = {  # functions that read parameters: the equivalent module
+    F.linear: lambda weight, bias=None: _weighted(tnn.Linear(weight.shape[1], len(weight)), weight, bias),
+    F.conv1d: _convolution(tnn.Conv1d),
+    F.conv2d: _convolution(tnn.Conv2d),
+    F.batch_norm: _batch_norm,
+    F.prelu: _slopes,
+    F.layer_norm: lambda shape, weight=None, bias=None, eps=1e-5: _weighted(tnn.LayerNorm(shape, eps), weight, bias),
+    F.rms_norm: lambda shape, weight=None, eps=None: _weighted(tnn.RMSNorm(shape, eps), weight),
+    F.group_norm: lambda groups, weight=None, bias=None, eps=1e-5: _weighted(
+        tnn.GroupNorm(groups, groups, eps), weight, bias
+    ),
+}
+
+
+def _is_causal(mask: Any, causal: bool, path: str) -> bool:
+    """Whether a mask leaves each row itself and the rows before it. Raises TorchError if it is another one."""
+    if mask is None:
+        return causal
+    if isinstance(mask, torch.Tensor):
+        seen = mask if mask.dtype == torch.bool else mask == 0
+        if bool(seen.all()):
+            return causal
+        none = mask.dtype == torch.bool or bool((mask[~seen] <= -1e4).all())
+        if none and bool((seen == torch.ones(seen.shape[-2:]).tril().bool()).all()):
+            return True
+    raise TorchError(f"{path}: a mask that isn't causal; only is_causal=True, or a mask equal to it, is supported")
+
+
+def _values(given: Any) -> Any:
+    """Arguments with the values of nodes that don't depend on the input."""
+    return fx.map_arg(given, lambda node: node if node.meta["of_input"] else node.meta["value"])
 
 
 def _is_zero(given: Any) -> bool:
     """Whether an argument doesn't depend on the input and is 0 or absent."""
     if isinstance(given, tuple | list):
         return all(_is_zero(part) for part in given)
-    known = given.meta.get("known") if isinstance(given, fx.Node) else given
-    return known is None or isinstance(known, torch.Tensor) and not known.any()
-
-
-def _number(node: Any) -> Any:
-    """The number that a node computes from shapes; without one, the node."""
-    return node.meta.get("number", node)
+    return given is None or isinstance(given, torch.Tensor) and not given.any()
 
 
 def _in_numpy(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
@@ -1351,6 +1460,28 @@ def _in_numpy(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
 
 
 # ---- shapes and arrays -----------------------------------------------------------------------------------------------
+
+
+def _batch_first(value: Any, batch: int) -> tuple[int, ...]:
+    """A tensor's shape with the batch first; () for several tensors."""
+    shape = tuple(getattr(value, "shape", ()))
+    return (*shape[batch : batch + 1], *_of_sample(shape, batch))
+
+
+def _of_sample(shape: tuple[int, ...], batch: int) -> tuple[int, ...]:
+    return shape[:batch] + shape[batch + 1 :]
+
+
+def _sample_axis(dim: int, axes: int, batch: int) -> int:
+    """One of PyTorch's axes as an axis of a sample; -1 for the batch."""
+    dim %= axes
+    return -1 if dim == batch else dim - (dim > batch)
+
+
+def _same_for_all(values: Array, batch: int) -> Array | None:
+    """What each sample reads of a constant; None if samples differ."""
+    first = values.take([0], batch)
+    return first.squeeze(batch) if (values == first).all() else None
 
 
 def _own_shape(shape: tuple[int, ...]) -> Shape:

@@ -43,7 +43,7 @@ def simulate_op(model: QuantModel, op: Op, q: Array, *others: Array) -> Array:
     if op.kind == "lookup" and op.table is not None:
         return op.table[q.astype(np.int64) + 128].astype(np.float64)
     if op.kind == "constant" and op.values is not None:
-        return op.values.astype(np.float64)[None]
+        return np.broadcast_to(op.values.astype(np.float64), (len(q), *op.values.shape))
     if op.kind == "gather":
         return _gathered(model, op, q)
     if other is not None and op.kind in ("minimum", "maximum"):
