@@ -42,8 +42,8 @@ static inline bool is_aligned(const void *p) {
 
 // Do [a, a + n) and [b, b + m) have no byte in common?
 static inline bool apart(const void *a, uint32_t n, const void *b, uint32_t m) {
-    uintptr_t first = (uintptr_t)a, second = (uintptr_t)b;
-    return first < second ? second - first >= n : first - second >= m;
+    uintptr_t start_a = (uintptr_t)a, start_b = (uintptr_t)b;
+    return start_a < start_b ? start_b - start_a >= n : start_a - start_b >= m;
 }
 
 static inline int32_t clamp_s32(int32_t v, int32_t low, int32_t high) {
