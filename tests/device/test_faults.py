@@ -41,6 +41,8 @@ TAKES_NO_MEMORY = {  # and change nothing that is kept
     "edgelora.actions.Say.on",
     "edgelora.monitor.Monitor.probabilities",  # always an error
     "edgelora.monitor.check_alarm",
+    "edgelora.sources.Source.on_pins",  # asks hardware, as the sensors do
+    "edgelora.sources.open_sensor",
     "edgelora.store.Store.use",  # called by `open`, `activate` and on its own
 }
 

@@ -142,8 +142,8 @@ class Federation:
             "adapter": base64.b64encode(pack_adapter(adapter)).decode(),
         }
         one = cls(folder, plan, base, state)
-        folder.mkdir(mode=0o700 if site else 0o777, parents=True, exist_ok=True)  # its page is not for outsiders
         _begin(one.ledger, site)
+        folder.mkdir(mode=0o700 if site else 0o777, parents=True, exist_ok=True)  # its page is not for outsiders
         plan.write(folder / "plan.json")
         write_atomic(folder / "base.elm", base.elm)
         one._save(state)

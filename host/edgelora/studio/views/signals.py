@@ -168,7 +168,8 @@ class SourceChoice:
         self._shown = kind
         self._pins.set_visibility(kind in sensors())
         if kind in sensors():
-            self._pins.props(f'label="Pins {", ".join(sensors()[kind].roles)}"')
+            label = f"Pins {', '.join(sensors()[kind].roles)}".strip()
+            self._pins.props(f'label="{label}"')
         self._module.set_visibility(kind == "module")
         self._tape.set_visibility(kind == "tape")
         self._drop.set_visibility(kind == "tape")
