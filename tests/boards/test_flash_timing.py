@@ -5,6 +5,7 @@ import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from rp2040py.simulator import Simulator
 
 from benchmarks.networks import dense_chain, network
 from edgelora.board import build
+from edgelora.board.link import raw_repl
 from edgelora.board.sim import virtual_board, xip
 from edgelora.board.sim.clock import SystemClock
 from edgelora.core.formats.elm import pack_model
@@ -83,18 +85,40 @@ def test_dma_from_the_serial_interface_takes_eight_of_its_cycles_a_word_and_the_
 WIDTHS = (640, 128, 20, 512, 36, 1000, 33)
 RANKS = bytes((0, 4, 0, 3, 0, 0))
 ON_THE_BOARD = """
-import edgelora, json, machine
-m = edgelora.Model('/rom/wide.elm', RANKS, 'frozen_a', 2)
-m.begin(7)
-found = []
-for x, y in zip(X, Y):
-    x, y = bytes.fromhex(x), bytes.fromhex(y)
-    loss = m.train(x, y, 3000)
-    before = machine.mem32[0x14000010]
-    m.infer(x)
-    found.append((loss, bytes(m.output).hex(), machine.mem32[0x14000010] - before))
-print(json.dumps(found))
+import edgelora, json, machine, time
+def found():
+    m = edgelora.Model('/rom/wide.elm', RANKS, 'frozen_a', 2)
+    m.begin(7)
+    for x, y in zip(X, Y):
+        x, y = bytes.fromhex(x), bytes.fromhex(y)
+        then = time.ticks_us()
+        loss = m.train(x, y, 3000)
+        before = machine.mem32[0x14000010]
+        m.infer(x)
+        accesses = machine.mem32[0x14000010] - before
+        yield loss, bytes(m.output).hex(), accesses, time.ticks_diff(time.ticks_us(), then)
 """
+
+
+class Found(NamedTuple):
+    """What a board finds for a sample. accesses: of the cache, by an inference; micros: of a step and an inference."""
+
+    loss: int
+    output: str
+    accesses: int
+    micros: int
+
+
+def found_on_a_board(folder: Path, elm: bytes, ranks: bytes, samples: list[np.ndarray], code: str) -> list[list[Found]]:
+    """What `code` prints, as many runs of `found()` for `samples` (inputs, targets) with a base in ROMFS."""
+    image = build.build_firmware("virtual-pico", {"wide.elm": elm}, folder / "firmware.uf2")
+    board = virtual_board.start("virtual-pico", image, folder / "state", die_with_parent=True)
+    try:
+        x, y = ([row.tobytes().hex() for row in rows] for rows in samples)
+        runs = json.loads(execute(board.port, f"RANKS, X, Y = {ranks!r}, {x!r}, {y!r}" + ON_THE_BOARD + code))
+    finally:
+        board.stop()
+    return [[Found(*each) for each in run] for run in runs]
 
 
 @slow
@@ -103,21 +127,39 @@ def test_weights_read_ahead_of_their_use_give_the_twins_results(tmp_path: Path) 
     elm = pack_model(network(dense_chain(*WIDTHS)))
     rng = np.random.default_rng(1)
     x, y = (rng.integers(-128, 128, (6, n)).astype(np.int8) for n in (WIDTHS[0], WIDTHS[-1]))
-    image = build.build_firmware("virtual-pico", {"wide.elm": elm}, tmp_path / "firmware.uf2")
-    board = virtual_board.start("virtual-pico", image, tmp_path / "state", die_with_parent=True)
-    try:
-        hexed = {name: [row.tobytes().hex() for row in rows] for name, rows in (("X", x), ("Y", y))}
-        head = f"RANKS, X, Y = {RANKS!r}, {hexed['X']!r}, {hexed['Y']!r}"
-        found = json.loads(execute(board.port, head + ON_THE_BOARD))
-    finally:
-        board.stop()
+    (found,) = found_on_a_board(tmp_path, elm, RANKS, [x, y], "print(json.dumps([list(found())]))")
     twin = Session(elm, RANKS, "frozen_a", micro_batch=2, momentum=2)
     twin.begin(7)
-    for sample, target, (loss, output, accesses) in zip(x, y, found, strict=True):
-        assert loss == twin.train(sample, target, 3000)
+    for sample, target, on_board in zip(x, y, found, strict=True):
+        assert on_board.loss == twin.train(sample, target, 3000)
         twin.infer(sample)
-        assert output == twin.logits.astype(np.int8).tobytes().hex()
-        assert accesses < len(elm) // 8  # a word an access would be twice as many for the weights alone
+        assert on_board.output == twin.logits.astype(np.int8).tobytes().hex()
+        assert on_board.accesses < len(elm) // 8  # a word an access would be twice as many for the weights alone
+
+
+# Register DMARDLR of the serial interface: the DMA is asked for words while more than so many wait. So the last ones
+# never come, as if another DMA had taken some.
+STALLS = """
+runs = [list(found())]
+for waiting in (15, 0):
+    machine.mem32[0x18000054] = waiting
+    runs.append(list(found()))
+print(json.dumps(runs))
+"""
+
+
+def test_a_read_ahead_that_never_ends_is_given_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The results are the same, 10 ms later at most; then the cache reads the base, until the chip is reset."""
+    monkeypatch.setattr(raw_repl, "CODE_SECONDS", 2.0)  # of the board's time: a hang fails soon
+    elm = pack_model(network(dense_chain(256, 64, 10)))
+    rng = np.random.default_rng(2)
+    samples = [rng.integers(-128, 128, (2, n)).astype(np.int8) for n in (256, 10)]
+    ahead, stalled, after = found_on_a_board(tmp_path, elm, bytes((4, 0)), samples, STALLS)
+    results = [[(each.loss, each.output) for each in run] for run in (ahead, stalled, after)]
+    assert results[0] == results[1] == results[2]
+    assert max(each.accesses for each in ahead) < len(elm) // 8 < min(each.accesses for each in stalled + after)
+    delays = [late.micros - usual.micros for late, usual in zip(stalled, after, strict=True)]
+    assert 4000 < delays[0] < 10_000 and abs(delays[1]) < 1000
 
 
 WHERE = """

@@ -40,7 +40,7 @@ ENABLE, ERR_BADWRITE, POWER_DOWN = 1, 2, 8
 STREAM_DEPTH = 2  # words: "a small FIFO"; its depth is not documented
 AUX = 0x50400  # address / 4096: the FIFO again, on a bus of its own
 
-CTRLR0, CTRLR1, SSIENR, BAUDR, SR, DMACR, DR0, SPI_CTRLR0 = 0x0, 0x4, 0x8, 0x14, 0x28, 0x4C, 0x60, 0xF4
+CTRLR0, CTRLR1, SSIENR, BAUDR, SR, DMACR, DMARDLR, DR0, SPI_CTRLR0 = 0x0, 0x4, 0x8, 0x14, 0x28, 0x4C, 0x54, 0x60, 0xF4
 SR_BUSY = 1
 EEPROM_READ, QUAD = 3, 2  # transfer modes and frame formats
 RECEIVE_DMA = 1
@@ -151,12 +151,12 @@ class Ssi(RPSSI):
         self._clock, self._on_written, self._ideal = clock, on_written, ideal
         self._alarm = mcu.clock.create_alarm(self._receive)
         self._words = words(mcu)
-        self._dmacr = self._frames = self._next = 0
+        self._dmacr = self._dmardlr = self._frames = self._next = 0
 
     def reset(self) -> None:
         super().reset()
         self._alarm.cancel()
-        self._dmacr = self._frames = 0
+        self._dmacr = self._dmardlr = self._frames = 0
         self._words[TAKEN] = self._words[CONFLICTS] = 0
 
     # Frames of 32 bits: a read by the cache, or many by software
@@ -186,6 +186,8 @@ class Ssi(RPSSI):
             self._crtlr1 = value & 0xFFFF
         elif offset == DMACR:
             self._dmacr = value
+        elif offset == DMARDLR:
+            self._dmardlr = value & (FIFO_FRAMES - 1)
         elif offset == DR0 and self._reads_words:
             self._next, self._frames = value >> 8, self._crtlr1 + 1
             self._words[TAKEN] = int(self._frames > 1)  # the second boot stage reads one, in flash here
@@ -204,10 +206,10 @@ class Ssi(RPSSI):
             self._words[MISS_CYCLES] = self._address_cycles + self._frame_cycles
 
     def read_uint32(self, offset: int) -> int:
-        if offset == DMACR:
-            return self._dmacr
+        if offset in (DMACR, DMARDLR):
+            return self._dmacr if offset == DMACR else self._dmardlr
         value = super().read_uint32(offset) | (SR_BUSY if offset == SR and self._frames else 0)
-        if offset == DR0 and not self._rx_queue:
+        if offset == DR0 and len(self._rx_queue) <= self._dmardlr:
             self.rp2040.dma.clear_dreq(DREQChannel.DREQ_XIP_SSIRX)
         return value
 
@@ -219,7 +221,7 @@ class Ssi(RPSSI):
         self._next, self._frames = self._next + 4, self._frames - 1
         if self._frames:
             self._alarm.schedule(self._frame_cycles * CYCLE_NS)
-        if self._dmacr & RECEIVE_DMA:
+        if self._dmacr & RECEIVE_DMA and len(self._rx_queue) > self._dmardlr:
             self.rp2040.dma.set_dreq(DREQChannel.DREQ_XIP_SSIRX)
 
     # Erase and program
