@@ -77,6 +77,85 @@ def test_a_board_that_is_unplugged_while_its_volume_is_written(
         write.flash(volume, image(tmp_path), unplug)
 
 
+class Slow:
+    """A real board on a clock of its own: it leaves its volume at `written` seconds, and USB has it at `up`."""
+
+    def __init__(self, volume: Path, written: float, up: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self._volume, self._written, self._up = volume, written, up
+        monkeypatch.setattr(common, "time", self)  # `wait_until` takes its time from here
+        monkeypatch.setattr(flash_rp2, "_ports", lambda: {"COM7"} if self.now >= self._up else set())
+        monkeypatch.setattr(flash_rp2, "wait_for_repl", lambda *_: None)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.now >= self._written:
+            (self._volume / "INFO_UF2.TXT").unlink(missing_ok=True)
+
+
+SECTORS = 49  # of `image`
+NEVER = float("inf")
+
+
+def test_a_board_with_the_slowest_flash_is_waited_for(
+    volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its data sheet allows 0.4 s for each sector of the image, and for those that a first boot erases."""
+    written = SECTORS * (0.4 + 16 * 0.003)
+    board = Slow(volume, written, written + 27, monkeypatch)
+    assert write.flash(volume, image(tmp_path)) == "COM7"
+    assert board.now == pytest.approx(written + 27, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("written", "limit", "failure"),
+    [
+        (NEVER, SECTORS * (0.4 + 16 * 0.003) + 10, "is still mounted: the board refused the image, or is still"),
+        (0.05, 66 * 0.4 + 10, r"the volume is gone, but no board came up on USB within 36\.4 s: unplug and reconnect"),
+    ],
+)
+def test_a_board_that_never_restarts_is_given_up(
+    written: float, limit: float, failure: str, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = Slow(volume, written, NEVER, monkeypatch)
+    with pytest.raises(common.FlashError, match=failure):
+        write.flash(volume, image(tmp_path))
+    assert board.now == pytest.approx(limit, abs=0.2)
+
+
+def test_a_slow_first_boot_is_waited_for_at_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a board with a serial adapter, whose port is there all the time."""
+    now, clock = 0.0, lambda: now
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    class Line:
+        def __init__(self, port: str) -> None:
+            if now < 27:
+                raise common.LineLost(port)
+            self.clock = clock
+
+        def write(self, data: bytes) -> None: ...
+        def close(self) -> None: ...
+        def read(self, size: int, timeout: float) -> bytes:
+            return b">>> "
+
+    monkeypatch.setattr(common.time, "sleep", sleep)
+    monkeypatch.setattr(common, "SerialLine", Line)
+    common.wait_for_repl("COM7", "no REPL answers", clock)
+    assert now == pytest.approx(27, abs=0.2)
+
+
+@pytest.mark.parametrize("profile", [PICO, PICO2], ids=lambda profile: profile.name)
+def test_a_first_boot_erases_the_store_and_two_sectors_of_the_file_system(profile) -> None:
+    assert profile.flash.store_bytes // uf2.SECTOR_BYTES + 2 == common.FIRST_BOOT_ERASES
+
+
 def test_picotool_without_a_board(tmp_path: Path) -> None:
     with pytest.raises(common.FlashError, match="picotool: No accessible .*; hold the BOOTSEL button"):
-        rp2._load_by_picotool(image(tmp_path))
+        rp2._load_by_picotool(image(tmp_path), 60.0)

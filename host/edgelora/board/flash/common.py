@@ -10,7 +10,10 @@ from edgelora.board.link.serial_line import SerialLine
 from edgelora.board.link.transport import Clock, Deadline, LineLost
 
 POLL_SECONDS = 0.1
-RESTART_SECONDS = 20.0
+ERASE_WORST_SECONDS = 0.4  # of a sector of 4 KB: W25Q16JV data sheet, 9.6
+FIRST_BOOT_ERASES = 66  # sectors: the adapter store's 64, and two that begin a file system
+USB_SECONDS = 10.0  # for a computer to notice a board, or that it has left
+RESTART_SECONDS = FIRST_BOOT_ERASES * ERASE_WORST_SECONDS + USB_SECONDS
 REAL_TIMES = 30  # real time is limited to this multiple, for boards with their own clock
 PROMPT_SECONDS = 0.5
 

@@ -17,15 +17,24 @@ from edgelora.board.link.raw_repl import RawRepl
 from edgelora.board.link.serial_line import SerialLine
 from edgelora.board.link.transport import Clock, LineLost
 from edgelora.board.profiles import BoardProfile, list_boards, load_board
-from edgelora.board.uf2 import MAGIC_START
+from edgelora.board.uf2 import BLOCK_BYTES, MAGIC_START, SECTOR_BLOCKS
 
-from .common import POLL_SECONDS, RESTART_SECONDS, FlashError, wait_for_repl, wait_until
+from .common import (
+    ERASE_WORST_SECONDS,
+    POLL_SECONDS,
+    RESTART_SECONDS,
+    USB_SECONDS,
+    FlashError,
+    wait_for_repl,
+    wait_until,
+)
 
 INFO_NAME = "INFO_UF2.TXT"
 VOLUMES = ("/media/*/*", "/media/*", "/run/media/*/*", "/Volumes/*")
 VENDOR_ID = 0x2E8A
 CHUNK_BYTES = 64 * 1024
-PICOTOOL_SECONDS = 120.0
+PROGRAM_WORST_SECONDS = 0.003  # of a page, as ERASE_WORST_SECONDS
+PICOTOOL_SECONDS = 60.0  # besides those of the flash: to find the board, transfer, verify
 UNPLUGGED = "unplug and reconnect it; if the copy was interrupted, flash again"
 REMEDIES = {
     errno.ENOSPC: "the volume is full: is it the boot loader's?",
@@ -74,13 +83,13 @@ def flash_rp2(
         volume = _wait_for_volume(own, before, volume_timeout, profile, clock)
     if volume is None:
         report(0, len(data), "loading by picotool")
-        _load_by_picotool(firmware)
+        _load_by_picotool(firmware, PICOTOOL_SECONDS + _write_seconds(data))
     else:
         _check_volume(volume, profile)
         _copy(data, volume / firmware.name, report)
         report(len(data), len(data), "restarting")
         where = f"{volume} is still mounted: the board refused the image, or is still writing; unplug it and try again"
-        wait_until(lambda: not (volume / INFO_NAME).exists(), RESTART_SECONDS, where, clock)
+        wait_until(lambda: not (volume / INFO_NAME).exists(), _write_seconds(data), where, clock)
     port = port or (virtual.port if virtual else _new_port(ports_before))
     wait_for_repl(port, f"the firmware was copied but no REPL answers on {port}: {UNPLUGGED}", clock)
     return port
@@ -153,12 +162,12 @@ def _wait_for_volume(
     return found[0]
 
 
-def _load_by_picotool(firmware: Path) -> None:
+def _load_by_picotool(firmware: Path, seconds: float) -> None:
     command = ["picotool", "load", "--verify", "--execute", str(firmware)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PICOTOOL_SECONDS)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
-        raise FlashError(f"picotool hung for {PICOTOOL_SECONDS:g} s; reconnect the board, flash again") from None
+        raise FlashError(f"picotool hung for {seconds:.0f} s; reconnect the board, flash again") from None
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise FlashError(
@@ -181,6 +190,12 @@ def _copy(data: bytes, path: Path, report: Progress) -> None:
         if done < len(data):
             remedy = REMEDIES.get(error.errno or 0, "connect the board with BOOTSEL held and flash again")
             raise FlashError(f"copying to {path} failed after {done} bytes: {error.strerror}; {remedy}") from None
+
+
+def _write_seconds(data: bytes) -> float:
+    """The longest until a boot loader has written a UF2 image, which may come from the computer's buffers, and ends."""
+    pages = len(data) // BLOCK_BYTES
+    return -(-pages // SECTOR_BLOCKS) * ERASE_WORST_SECONDS + pages * PROGRAM_WORST_SECONDS + USB_SECONDS
 
 
 def _ports() -> set[str]:
