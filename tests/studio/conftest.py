@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from chromium import launched
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from processes import COMMAND
 
 WAIT_MS = 60_000  # for slow operations of a board, on a computer that is busy with other tests
+LEARN_MS = 300_000  # for learning
+expect.set_options(timeout=WAIT_MS)
 
 
 class Studio:

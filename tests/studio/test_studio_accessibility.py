@@ -23,7 +23,7 @@ def test_no_view_has_a_fault(studios: Callable[..., Any], browser: Browser, tmp_
     context = browser.new_context()
     page = context.new_page()
     page.goto(studios("project").url)
-    expect(page.get_by_role("combobox", name="Board")).to_have_value(f"{BOARD} (ready)", timeout=60_000)
+    expect(page.get_by_role("combobox", name="Board")).to_have_value(f"{BOARD} (ready)")
     page.evaluate(AXE.read_text())
     faults = {}
     for view in VIEWS:
@@ -67,7 +67,7 @@ def test_the_focus_is_seen_on_every_control(studios: Callable[..., Any], browser
     context = browser.new_context(reduced_motion="reduce")
     page = context.new_page()
     page.goto(studios("project").url)
-    expect(page.get_by_role("combobox", name="Board")).to_have_value(f"{BOARD} (ready)", timeout=60_000)
+    expect(page.get_by_role("combobox", name="Board")).to_have_value(f"{BOARD} (ready)")
     unseen = {view: tabbed(page, view) for view in VIEWS}
     page.get_by_role("link", name="Boards").click()
     page.get_by_role("button", name=f"Put a base on {BOARD}").click()

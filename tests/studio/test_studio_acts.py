@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import LEARN_MS
 from fresh import in_full_runs
 from playwright.sync_api import Page, expect
 from studio_projects import FIRST, PERSON, collect
@@ -26,7 +27,6 @@ from edgelora.studio.project import Project
 
 GESTURES = ("circle", "wave", "shake")
 BOARD, PIN = "virtual-pico-1", 15
-LEARN_MS = 300_000
 STILL_SECONDS = 20  # on the board's clock, by which a class must have been recognized
 
 
@@ -93,7 +93,6 @@ def test_from_samples_to_a_board_that_acts(
     collect(tmp_path / "project", dict.fromkeys(GESTURES, 12))
     studio = studios("project")
     page = pages(studio)
-    page.context.set_default_timeout(LEARN_MS)
     press = lambda name: page.get_by_role("button", name=name, exact=True).click()  # noqa: E731
     go = lambda view: page.get_by_role("navigation", name="Views").get_by_role("link", name=view).click()  # noqa: E731
     press("Start a virtual board")
@@ -101,7 +100,7 @@ def test_from_samples_to_a_board_that_acts(
     state = tmp_path / "project/boards" / BOARD
     go("Learn")
     press("Learn")
-    press("Keep")
+    page.get_by_role("button", name="Keep", exact=True).click(timeout=LEARN_MS)
     page.get_by_text("Kept.").wait_for()
 
     go("Act")

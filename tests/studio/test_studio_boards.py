@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import pty
@@ -18,7 +19,7 @@ import pytest
 from fresh import FULL, slow
 from playwright.sync_api import Page, expect
 from sensing import WAVES
-from studio_projects import project
+from studio_projects import BOARD, project
 from studio_user import Visitor, visit
 
 from edgelora.base.errors import InputError
@@ -221,6 +222,22 @@ def test_unexpected_errors_are_shown_on_every_page(tmp_path: Path) -> None:
         await first.see("Collect")
 
     visit(tmp_path, story, visitors=2)
+
+
+def test_a_scan_that_finds_a_ready_board_leaves_its_buttons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redrawing them would lose a click on its way."""
+    found = threading.Event()
+    monkeypatch.setattr(Project, "is_there", lambda project, session: found.is_set())
+
+    async def story(page: Visitor) -> None:
+        await page.open("/")
+        await page.see("ready")
+        buttons = [await page.control(f"{text} {BOARD}") for text in ("Put a base on", "Console of")]
+        found.set()
+        await asyncio.sleep(1)  # in which they would be redrawn
+        assert not any(button.is_deleted for button in buttons)
+
+    visit(project(tmp_path / "project", {}), story)
 
 
 @pytest.mark.parametrize(

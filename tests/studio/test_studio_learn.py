@@ -35,7 +35,6 @@ from edgelora.studio.run import Head, StudioRun, _Paused
 from edgelora.studio.runs import ProjectRuns
 from edgelora.studio.samples import ProjectSamples
 
-expect.set_options(timeout=60_000)
 GESTURES = {"circle": 8, "wave": 8, "shake": 8}
 Studios, Pages = Callable[..., Any], Callable[..., Page]  # as conftest.py has them
 

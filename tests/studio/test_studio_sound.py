@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import LEARN_MS
 from fresh import fresh_seeds, slow
 from numpy.typing import NDArray
 from playwright.sync_api import Page, expect
@@ -28,7 +29,6 @@ WORDS = ("lamp", "curtain")  # not in the base's training data
 VOICE = keywords.VOICES["slt"]  # nor is her voice
 SAID = 10  # repetitions of each
 WINDOW, HOP = 15_920, 4_000
-LEARN_MS = 300_000
 
 
 def said(word: str, count: int, seed: int) -> NDArray[np.int16]:
@@ -108,7 +108,6 @@ def test_words_of_the_user_are_learned_by_layers() -> None:
 def test_own_words(studios: Callable[..., Any], pages: Callable[..., Page], tmp_path: Path) -> None:
     """From an empty page: the base for sound, a recording of each of two words, learn, the verdict, recognition."""
     page = pages(studios())
-    page.context.set_default_timeout(LEARN_MS)
     press = lambda name: page.get_by_role("button", name=name, exact=True).click()  # noqa: E731
 
     def go(view: str) -> None:
@@ -140,7 +139,7 @@ def test_own_words(studios: Callable[..., Any], pages: Callable[..., Page], tmp_
     press("Next: learn")
     page.get_by_text("The base knows none of these").wait_for()
     press("Learn")
-    page.get_by_role("button", name="Keep", exact=True).click()
+    page.get_by_role("button", name="Keep", exact=True).click(timeout=LEARN_MS)
     page.get_by_text("Kept.").wait_for()
     verdict = page.get_by_role("status").get_by_text(re.compile(f"^({'|'.join(map(re.escape, TITLES.values()))})$"))
     expect(verdict).to_be_visible()

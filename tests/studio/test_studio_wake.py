@@ -89,7 +89,7 @@ def test_a_wake_word_learns_its_owner(
     page.get_by_text("is heard with cutoff").wait_for()
 
     page.get_by_role("button", name="Record the word").click()
-    page.get_by_role("button", name="Remove 001-said").wait_for(timeout=WAIT_MS)
+    page.get_by_role("button", name="Remove 001-said").wait_for()
     with wave.open(str(studio.folder / "wake" / "said" / "001-said.wav")) as file:
         assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16000, 1, 2)
         heard = np.frombuffer(file.readframes(file.getnframes()), "<i2")

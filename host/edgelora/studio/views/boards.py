@@ -113,10 +113,12 @@ def _details(state: PlaceState) -> list[tuple[str, str]]:
 def _actions(project: Project, session: BoardSession) -> None:
     """Buttons for a board. Reset and Stop are not redrawn while it restarts."""
 
-    def shown() -> tuple[object, ...]:
-        state, is_away = session.state, session.state.status == "away"
-        of_desk = project.selected is session, project.waits_for_firmware(session), project.is_there(session)
-        return is_away, state.module, state.models, *of_desk
+    def shown() -> tuple[bool, ...]:
+        """What decides on the first buttons, and no more: a click on a button that is redrawn is lost."""
+        state, is_selected = session.state, project.selected is session
+        if state.status == "away":
+            return True, is_selected, project.waits_for_firmware(session), project.is_there(session)
+        return False, is_selected, bool(state.module), bool(state.models)
 
     widgets.follow(shown, lambda: _first_actions(project, session))
     widgets.follow(lambda: _can_reset(project, session), lambda: _reset_and_stop(project, session))
