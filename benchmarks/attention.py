@@ -152,7 +152,8 @@ def _motion(subject: str) -> tuple[Dataset, Dataset]:
     return train_part, test_part
 
 
-def _language(_: str, progress: Progress = no_progress) -> FloatNet:
+def _language(_: str, progress: Progress = no_progress, epochs: int | None = None) -> FloatNet:
+    """Pretrained once over the text, whatever `epochs`."""
     return pretrained_language(0, progress)
 
 
@@ -161,8 +162,8 @@ def _text_windows(_: str) -> Array:
     return x[:: len(x) // CALIBRATION][:CALIBRATION]
 
 
-def _encoder(subject: str, progress: Progress = no_progress) -> FloatNet:
-    return pretrained_encoder(int(subject), 0, progress)
+def _encoder(subject: str, progress: Progress = no_progress, epochs: int | None = None) -> FloatNet:
+    return pretrained_encoder(int(subject), 0, progress, epochs=epochs)
 
 
 def _motion_windows(subject: str) -> Array:
@@ -170,10 +171,10 @@ def _motion_windows(subject: str) -> Array:
 
 
 @functools.lru_cache(maxsize=1)
-def base_of(name: str, who: str) -> tuple[FloatNet, QuantModel]:
+def base_of(name: str, who: str, epochs: int | None = None) -> tuple[FloatNet, QuantModel]:
     """A base that has not learned from somebody, float and quantized."""
     task = TASKS[name]
-    net = task.pretrained(who)
+    net = task.pretrained(who, epochs=epochs)
     return net, quantize(net, task.calibration(who), head_room=task.room)
 
 
@@ -236,10 +237,10 @@ def score(learner: TwinLearner, model: QuantModel, test: Samples) -> float:
     return float(np.mean(learner.predict(test.x) == test.y))
 
 
-def learned(name: str, who: str, seed: int) -> Learned:
-    """One person, one seed."""
-    task = TASKS[name]
-    (taught, later), (net, model) = task.data(who), base_of(name, "" if task.shared_base else who)
+def learned(name: str, who: str, seed: int, epochs: int | None = None) -> Learned:
+    """One person, one seed. epochs: those of pretraining and learning, the task's own by default."""
+    task = _task(name, epochs)
+    (taught, later), (net, model) = task.data(who), base_of(name, "" if task.shared_base else who, epochs)
     elm, samples, test = pack_model(model), samples_of(model, taught), samples_of(model, later)
     found = {}
     for mode in MODES:
@@ -264,8 +265,11 @@ def bench_attention(
     choosing: bool = False,
     progress: Progress = no_progress,
     workers: int | None = None,
+    epochs: int | None = None,
+    cases: Sequence[str] | None = None,
 ) -> AttentionBench:
-    """Runs these parts. people: authors and subjects, all by default; choosing: those that settings were chosen on.
+    """Runs these parts. people: authors and subjects, all by default; choosing: those that settings were chosen on;
+    epochs: of pretraining the encoder and of learning, the tasks' own by default; cases: of a Pico, all by default.
 
     Results are kept in the cache, and taken from there by the same bench of the same sources.
     """
@@ -274,9 +278,9 @@ def bench_attention(
         task = TASKS[name]
         able = task.choosing if choosing else task.people
         chosen = [who for who in able if people is None or who in people]
-        jobs = [(name, who, seed) for seed in range(seeds or SEEDS[name]) for who in chosen]
+        jobs = [(name, who, seed, epochs) for seed in range(seeds or SEEDS[name]) for who in chosen]
         for who in chosen[:1] if task.shared_base else chosen:
-            task.pretrained(who, progress)  # once, before several processes need it
+            task.pretrained(who, progress, epochs)  # once, before several processes need it
         runs[name] = []
         for run in in_parallel(_kept, jobs, workers):
             runs[name].append(run)
@@ -286,8 +290,8 @@ def bench_attention(
         raise InputError(f"{', '.join(people)}: choose from {', '.join(known)}")
     ops = measure_ops(_learning(), progress) if "ops" in parts else None
     of_pico = [part for part in parts if part in PICO_PARTS]
-    pico = bench_pico(of_pico, progress) if of_pico else None
-    return AttentionBench(runs, ops, {name: _settings(name) for name in runs}, pico)
+    pico = bench_pico(of_pico, cases, progress) if of_pico else None
+    return AttentionBench(runs, ops, {name: _settings(name, epochs) for name in runs}, pico)
 
 
 def _learning() -> Learning:
@@ -297,8 +301,14 @@ def _learning() -> Learning:
     return Learning(net, model, part, samples_of(model, part))
 
 
-def _settings(name: str) -> dict[str, Any]:
+def _task(name: str, epochs: int | None) -> Task:
+    """A task with so many epochs of learning, its own by default."""
     task = TASKS[name]
+    return replace(task, recipe=replace(task.recipe, epochs=epochs)) if epochs else task
+
+
+def _settings(name: str, epochs: int | None = None) -> dict[str, Any]:
+    task = _task(name, epochs)
     of_recipe = {key: getattr(task.recipe, key) for key in ("epochs", "micro_batch", "momentum_shift", "placement")}
     return {
         **of_recipe,
@@ -309,19 +319,19 @@ def _settings(name: str) -> dict[str, Any]:
     }
 
 
-def _kept(name: str, who: str, seed: int) -> Learned:
+def _kept(name: str, who: str, seed: int, epochs: int | None) -> Learned:
     """The result that is kept; it is made first if there is none of these settings and sources."""
-    path = CACHE / f"{name}-{who}-{seed}-{_digest(name)}.json"
+    path = CACHE / f"{name}-{who}-{seed}-{_digest(name, epochs)}.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(asdict(learned(name, who, seed))).encode())
+        write_atomic(path, json.dumps(asdict(learned(name, who, seed, epochs))).encode())
     return Learned(**json.loads(path.read_text()))
 
 
 @functools.cache
-def _digest(name: str) -> str:
+def _digest(name: str, epochs: int | None) -> str:
     """A digest of a task's settings, and of the sources of float networks and quantization."""
     folder = Path(layers.__file__).parents[1]
     files = [path for part in ("floatnet", "quantization") for path in sorted((folder / part).glob("*.py"))]
-    told = [json.dumps(_settings(name)).encode(), *(path.read_bytes() for path in files)]
+    told = [json.dumps(_settings(name, epochs)).encode(), *(path.read_bytes() for path in files)]
     return hashlib.sha256(b"".join(told)).hexdigest()[:12]

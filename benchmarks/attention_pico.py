@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgelora.base.errors import InputError
 from edgelora.base.progress import Progress, no_progress
 from edgelora.board.build import build_firmware
 from edgelora.board.link.raw_repl import RawRepl
@@ -227,10 +228,13 @@ def of_attention(model: QuantModel, rank: int, last: int = 0) -> bytes:
     return bytes(ranks)
 
 
-def bench_pico(parts: Sequence[str], progress: Progress = no_progress) -> PicoBench:
-    """Measures these of `PARTS`, a virtual Pico for each base."""
+def bench_pico(parts: Sequence[str], cases: Sequence[str] | None = None, progress: Progress = no_progress) -> PicoBench:
+    """Measures these of `PARTS`, a virtual Pico for each base. cases: some of theirs by name, all by default."""
     found = PicoBench({}, {}, {})
-    jobs = [(name, make, into) for part in parts for name, make, into in _JOBS[part]]
+    every = [job for part in parts for job in _JOBS[part]]
+    jobs = [job for job in every if cases is None or job[0] in cases]
+    if not jobs:
+        raise InputError(f"{', '.join(cases or ())}: choose from {', '.join(name for name, *_ in every)}")
     for done, (name, measure, into) in enumerate(jobs):
         progress(done, len(jobs), name)
         getattr(found, into)[name] = measure()

@@ -64,9 +64,11 @@ def test_bits_of_integers_and_floats_count_the_same_positions(monkeypatch) -> No
     assert all(len(of) == 8 and np.mean(of) > 0.95 for of in cosines.values()), cosines
 
 
-def test_people_have_names() -> None:
+def test_people_and_cases_have_names() -> None:
     with pytest.raises(attention.InputError, match="john_f_kennedy"):
         attention.bench_attention(["lm"], ["nobody"])
+    with pytest.raises(attention.InputError, match="har_one_core"):
+        attention.bench_attention(["pico"], cases=["nothing"])
     assert TASKS["lm"].choosing == text.CHOOSING
 
 

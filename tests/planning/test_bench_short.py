@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from commands import result
 from fresh import in_full_runs
 
-from benchmarks import silicon
+from benchmarks import attention, silicon
 from edgelora.board.profiles import load_board
 from edgelora.board.romfs import make_romfs
 from edgelora.cli.parser import make_parser
@@ -19,7 +21,9 @@ BENCHES = [pytest.param(name, marks=() if name in USUAL else later) for name in 
 
 
 @pytest.mark.parametrize("name", BENCHES)
-def test_bench_runs(name: str) -> None:
+def test_bench_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where results of an earlier run are kept."""
+    monkeypatch.setattr(attention, "CACHE", tmp_path)
     assert result("bench", name, "--short")
 
 

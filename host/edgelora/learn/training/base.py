@@ -215,14 +215,17 @@ def pretrained_kws(seed: int, progress: Progress = no_progress, cache: Path = CA
     return pretrained(name, lambda: keywords.spoken(PRETRAINING, "pretrain"), seed, progress, cache)
 
 
-def pretrained_encoder(subject: int, seed: int, progress: Progress = no_progress, cache: Path = CACHE) -> FloatNet:
+def pretrained_encoder(
+    subject: int, seed: int, progress: Progress = no_progress, cache: Path = CACHE, epochs: int | None = None
+) -> FloatNet:
     """The encoder pretrained without `subject` of 1 to 6, or on all of these, from the cache if it is there."""
 
     def load() -> Dataset:
         return load_har(subject).pretrain if subject in HAR_SUBJECTS else load_har_people(HAR_SUBJECTS)
 
-    name = f"encoder-{subject if subject in HAR_SUBJECTS else 'all'}"
-    return pretrained(name, load, seed, progress, cache, partial(pretraining.pretrain, network="encoder"))
+    name = f"encoder-{subject if subject in HAR_SUBJECTS else 'all'}" + (f"-epochs-{epochs}" if epochs else "")
+    how = partial(pretraining.pretrain, network="encoder", epochs=epochs)
+    return pretrained(name, load, seed, progress, cache, how)
 
 
 def pretrained_language(seed: int, progress: Progress = no_progress, cache: Path = CACHE, since: int = 0) -> FloatNet:
