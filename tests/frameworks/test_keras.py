@@ -261,6 +261,26 @@ def test_layer_normalization_is_made_of_multiplications() -> None:
     check_outputs(made, keras.convert(model, x), x)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: L.GroupNormalization(2),
+        lambda: L.GroupNormalization(1, scale=False),
+        lambda: L.GroupNormalization(-1, center=False),
+        lambda: L.Lambda(lambda t: tf.math.l2_normalize(t, -1)),
+    ],
+)
+def test_normalization_of_groups_and_of_length_is_made_of_multiplications(layer) -> None:
+    K.utils.set_random_seed(2)
+    layers = [L.Conv2D(4, 3), layer(), L.ReLU(), L.GlobalAveragePooling2D(), L.Dense(3)]
+    model = K.Sequential([K.Input((7, 6, 2)), *layers])
+    x = np.random.default_rng(0).normal(size=(60, 7, 6, 2)).astype(np.float32)
+    assert np.allclose(keras._plain(model).predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-4)
+    made = edgelora.from_keras(model, x)
+    assert made.report.worst[0].sqnr_db > 20, str(made.report)
+    check_outputs(made, keras.convert(model, x), x)
+
+
 def test_standard_deviations_are_made_of_multiplications() -> None:
     """Square roots equal LiteRT's table, as TensorFlow Lite Micro lacks the operator; graphs without one equal TFLite
     Micro."""

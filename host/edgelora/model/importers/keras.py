@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import re
 import warnings
@@ -44,6 +45,7 @@ except ModuleNotFoundError as missing:
     raise MissingPackage("Keras models need TensorFlow: pip install 'edgelora[keras]'") from missing
 
 
+_OF_SQUARES = (Code.SQUARED_DIFFERENCE, Code.L2_NORMALIZATION)  # what the converter makes of a Square and others
 RUINED = 20.0  # dB: below it, a tenth of outputs' size is noise
 
 
@@ -180,7 +182,7 @@ def _plain(model: Any) -> Any:
 
 def _is_written_anew(layer: Any) -> bool:
     """Whether the model's copy composes this layer of other operators."""
-    plain = isinstance(layer, tf.keras.layers.LayerNormalization)
+    plain = isinstance(layer, tf.keras.layers.LayerNormalization | tf.keras.layers.GroupNormalization)
     return plain or _is_selu(layer) or _is_dense_at_each_step(layer) or _resizes(layer)
 
 
@@ -289,6 +291,8 @@ def _copied(layer: Any, fused: set[str]) -> Any:
             part["unroll"] = layer.name not in fused
     if type(layer) is layers.LayerNormalization:
         return _Normalization.from_config(config)
+    if type(layer) is layers.GroupNormalization:
+        return _GroupNormalization.from_config(config)
     if _is_dense_at_each_step(layer):
         return layers.Dense.from_config(layer.layer.get_config())
     if _resizes(layer):
@@ -301,11 +305,29 @@ class _Normalization(tf.keras.layers.LayerNormalization):  # type: ignore[misc]
 
     def call(self, inputs: Any) -> Any:
         axes = [self.axis] if isinstance(self.axis, int) else list(self.axis)
-        apart = inputs - tf.reduce_mean(inputs, axes, keepdims=True)
-        spread = tf.reduce_mean(apart * apart, axes, keepdims=True)
-        made = apart * tf.math.rsqrt(spread + self.epsilon)
-        made = made if self.gamma is None else made * self.gamma
-        return made if self.beta is None else made + self.beta
+        return _scaled(self, _normalized(inputs, axes, self.epsilon))
+
+
+class _GroupNormalization(tf.keras.layers.GroupNormalization):  # type: ignore[misc]
+    """Group normalization over the last axis, of the positions, group and channel in a group."""
+
+    def call(self, inputs: Any) -> Any:
+        if self.axis % len(inputs.shape) != len(inputs.shape) - 1:
+            raise KerasError(f"{self.name}: only groups of the last axis can be imported: give it axis=-1")
+        *positions, channels = inputs.shape[1:]
+        grouped = tf.reshape(inputs, (-1, math.prod(positions), self.groups, channels // self.groups))
+        return _scaled(self, tf.reshape(_normalized(grouped, [1, 3], self.epsilon), (-1, *positions, channels)))
+
+
+def _normalized(x: Any, axes: list[int], epsilon: float) -> Any:
+    apart = x - tf.reduce_mean(x, axes, keepdims=True)
+    return apart * tf.math.rsqrt(tf.reduce_mean(apart * apart, axes, keepdims=True) + epsilon)
+
+
+def _scaled(layer: Any, made: Any) -> Any:
+    """Normalized values times a layer's gamma, plus its beta."""
+    made = made if layer.gamma is None else made * layer.gamma
+    return made if layer.beta is None else made + layer.beta
 
 
 class _Resizing(tf.keras.layers.Resizing):  # type: ignore[misc]
@@ -336,15 +358,16 @@ def _converted(model: Any, x: NDArray[np.float32] | None = None) -> bytes:
     source = tf.keras.Input(batch_shape=(1, *model.input_shape[1:]))
     fixed = tf.keras.Model(source, model(source, training=False), name="base")  # a prefix of the tensors' names
     content = _lowered(model.name, tf.lite.TFLiteConverter.from_keras_model(fixed), x)
-    if any(operator.code == Code.SQUARED_DIFFERENCE for operator in read_graph(content).operators):
+    if any(operator.code in _OF_SQUARES for operator in read_graph(content).operators):
         content = _lowered(model.name, tf.lite.TFLiteConverter.from_concrete_functions([_without_squares(fixed)]), x)
     return _with_one_grid(content, model.name, wanted) if wanted else content
 
 
 def _without_squares(fixed: Any) -> Any:
-    """The model as a function with each Square replaced by a Mul, which the converter doesn't fuse with a difference.
+    """The model as a function with each Square replaced by a Mul, which the converter doesn't fuse with others.
 
-    TFLite's squared difference, part of variances and deviations, computes with 14 bits.
+    TFLite's squared difference, part of variances and deviations, computes with 14 bits. There is no op for its
+    L2_NORMALIZATION.
     """
     source = tf.TensorSpec(fixed.inputs[0].shape, tf.float32, name="source")
     function = tf.function(lambda x: fixed(x, training=False), input_signature=[source]).get_concrete_function()

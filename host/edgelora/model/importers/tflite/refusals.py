@@ -50,7 +50,7 @@ _WHY: dict[Code, str] = {
     ),
     **dict.fromkeys((Code.WHILE, Code.IF, Code.CALL), _LOOP),
     **dict.fromkeys((Code.DIV, Code.FLOOR_DIV), "divides by values that aren't constant: " + _NORMALIZATION),
-    Code.L2_NORMALIZATION: "scales each sample by its norm: leave it out, or normalize outside the network",
+    Code.L2_NORMALIZATION: "scales each sample by its norm: import the Keras model by from_keras, or leave it out",
     Code.LOCAL_RESPONSE_NORMALIZATION: "scales each sample by its neighbors: train with BatchNormalization instead",
     Code.GATHER_ND: "computes on a shape: " + _FIXED_BATCH,
     **dict.fromkeys(
