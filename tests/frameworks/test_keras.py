@@ -353,6 +353,16 @@ def encoder(norm: type, after: bool, last: bool, causal: bool, symbols: int) -> 
     return model
 
 
+def check_fused(made: Quantized, model: tf.keras.Model, x: np.ndarray) -> None:
+    """Asserts that the base's outputs are 20 dB above their difference from Keras'."""
+    session, found = Session(made.elm, bytes(len(made.model.ops)), "infer"), []
+    wanted = model.predict(x, verbose=0).reshape(len(x), -1)
+    for row in made.model.quantize(x.reshape(len(x), *made.net.input_shape)):
+        session.infer(np.ascontiguousarray(row))
+        found.append(made.model.output.dequantize(session.logits.astype(np.int64).reshape(-1)))
+    assert 10 * np.log10(np.mean(np.square(found - wanted)) / np.var(wanted)) < -20
+
+
 @pytest.mark.parametrize(
     ("norm", "after", "last", "causal", "symbols", "streams"),
     some(
@@ -376,15 +386,60 @@ def test_transformers_are_fused(
     kinds = [op.kind for op in made.model.ops]
     assert kinds.count("attend") == 2 and kinds.count("norm") == 4 + last and made.model.rounds
     assert sum(tensor.wide for tensor in made.model.tensors) == streams
-    session, errors = Session(made.elm, bytes(len(kinds)), "infer"), []
-    wanted = model.predict(x, verbose=0).reshape(len(x), -1)
-    for row in made.model.quantize(x.reshape(60, *made.net.input_shape)):
-        session.infer(np.ascontiguousarray(row))
-        errors.append(made.model.output.dequantize(session.logits.astype(np.int64).reshape(-1)))
-    assert 10 * np.log10(np.mean(np.square(errors - wanted)) / np.var(wanted)) < -20
+    check_fused(made, model, x)
     made.save(tmp_path / "base.elm")
     able = trainable(made.elm, len(kinds))
     assert able == [i for i, op in enumerate(made.model.ops) if op.is_matrix]
+
+
+class Shaped(L.Layer):
+    """Calls a function of TensorFlow."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return x + tf.cast(tf.shape(x)[1], tf.float32)
+
+
+class Positions(L.Layer):
+    """keras.io's TokenAndPositionEmbedding, or without symbols only its positions."""
+
+    def __init__(self, rows: int, symbols: int, size: int) -> None:
+        super().__init__()
+        self.tokens = L.Embedding(symbols, size) if symbols else L.Dense(size)
+        self.places = L.Embedding(rows, size)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return self.tokens(x) + self.places(K.ops.arange(0, x.shape[1], 1))
+
+
+class Block(L.Layer):
+    """keras.io's TransformerBlock."""
+
+    def __init__(self, heads: int, size: int) -> None:
+        super().__init__()
+        self.attention = L.MultiHeadAttention(heads, size)
+        self.forward = K.Sequential([L.Dense(24, activation="relu"), L.Dense(size)])
+        self.norms = [L.LayerNormalization(epsilon=1e-6) for _ in range(2)]
+        self.dropout = L.Dropout(0.1)
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        x = self.norms[0](x + self.dropout(self.attention(x, x), training=training))
+        return self.norms[1](x + self.dropout(self.forward(x), training=training))
+
+
+@pytest.mark.parametrize("symbols", [0, 30])
+def test_layers_of_ones_own_are_fused_by_what_they_are_made_of(symbols: int) -> None:
+    K.utils.set_random_seed(9)
+    source, size = K.Input((9,) if symbols else (9, 4)), 12
+    x = L.LayerNormalization()(Positions(9, symbols, size)(source))
+    model = K.Model(source, L.Dense(3)(L.GlobalAveragePooling1D()(Block(2, size)(x))))
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, symbols, (60, 9)) if symbols else rng.normal(size=(60, 9, 4))
+    calls = [len(layer._inbound_nodes) for layer in model._flatten_layers()]
+    made = edgelora.from_keras(model, x, fused=True)
+    kinds = [op.kind for op in made.model.ops]
+    assert kinds[:3] == ["constant", "embed" if symbols else "project", "norm"] and kinds.count("attend") == 1
+    assert kinds.count("add") == 0 and [len(layer._inbound_nodes) for layer in model._flatten_layers()] == calls
+    check_fused(made, model, x)
 
 
 def test_layers_that_cannot_be_fused() -> None:
@@ -394,8 +449,13 @@ def test_layers_that_cannot_be_fused() -> None:
         with pytest.raises(keras_fused.FusedError, match=message):
             edgelora.from_keras(K.Model(source, layer(x)), np.zeros((4, 9, 6)), fused=True)
     ids = K.Input((9,))
-    with pytest.raises(keras_fused.FusedError, match="only sums and normalization can read an Embedding: put a norm"):
+    with pytest.raises(keras_fused.FusedError, match="sums that it reads, can read an Embedding: put a Layer"):
         edgelora.from_keras(K.Model(ids, L.Dense(4)(L.Embedding(7, 6)(ids))), np.zeros((4, 9)), fused=True)
+    with pytest.raises(keras_fused.FusedError, match="own-network.md"):
+        x = L.UnitNormalization()(L.LayerNormalization()(L.Embedding(7, 6)(ids)))
+        edgelora.from_keras(K.Model(ids, x), np.zeros((4, 9)), fused=True)
+    with pytest.raises(keras_fused.FusedError, match=r"Shaped\): its call can't be read .*keras.ops"):
+        edgelora.from_keras(K.Model(source, Shaped()(source)), np.zeros((4, 9, 6)), fused=True)
     masked = L.MultiHeadAttention(2, 3)(source, source, use_causal_mask=True)
     with pytest.raises(KerasError, match="--fused"):
         edgelora.from_keras(K.Model(source, masked), np.random.default_rng(0).normal(size=(20, 9, 6)))

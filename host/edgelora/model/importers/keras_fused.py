@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgelora.base.errors import EdgeloraError
 from edgelora.model.floatnet.functions import GELU, SILU, Smooth
-from edgelora.model.floatnet.layers import FloatNet, Layer, Shape, predict
+from edgelora.model.floatnet.layers import Array, FloatNet, Layer, Shape, predict
 
 CHECKED = 8  # inputs that the network is compared with Keras on
 TOLERANCE = 2e-3  # relative to the outputs' largest
@@ -28,7 +28,14 @@ _FUSED = (
     tf.keras.layers.Embedding,
 )
 _FUNCTIONS: dict[str, Smooth] = {"gelu": GELU, "silu": SILU, "swish": SILU}
-_SAME = ("Dropout", "SpatialDropout1D", "GaussianNoise", "Identity", "InputLayer")  # what they read, when not training
+_SAME = (
+    "Dropout",
+    "SpatialDropout1D",
+    "GaussianNoise",
+    "Identity",
+    "ConvertToTensor",
+    "InputLayer",
+)  # what they read, when not training
 
 
 class FusedError(EdgeloraError, ValueError):
@@ -47,10 +54,17 @@ def fused_net(model: Any, x: NDArray[np.float32], labels: tuple[str, ...] = ()) 
     """
     if not hasattr(model, "operations"):
         raise FusedError(f"{model.name}: build it of layers, with keras.Model(inputs, outputs) or keras.Sequential")
-    ids = any(isinstance(layer, tf.keras.layers.Embedding) for layer in model.layers)
-    graph = _Graph((1, model.input_shape[1], 1) if ids else _shape(model.input_shape))
-    graph.read_by(model.outputs[0])
-    graph.plain(model.outputs[0])
+    parts = list(model._flatten_layers())
+    calls = [(nodes, len(nodes)) for part in parts for nodes in (part._inbound_nodes, part._outbound_nodes)]
+    graph = _Graph()
+    try:
+        end = graph.opened(model.outputs[0])
+        graph.read_by(end)
+        graph.shape = (1, model.input_shape[1], 1) if graph.ids else _shape(model.input_shape)
+        graph.plain(end)
+    finally:
+        for nodes, before in calls:  # without the calls that `_called` recorded
+            del nodes[before:]
     net = FloatNet(graph.shape, graph.layers, list(labels))
     some = x[:: -(-len(x) // CHECKED)]
     wanted = np.asarray(model.predict(some, verbose=0)).reshape(len(some), -1)
@@ -78,23 +92,83 @@ def _node(tensor: Any) -> Any:
     return history.operation._inbound_nodes[history.node_index]
 
 
+def _called(layer: Any, tensor: Any) -> Any:
+    """What the layers inside a model's or a user's own layer make of its inputs, in place of its output."""
+    history, arguments = tensor._keras_history, _node(tensor).arguments
+    training = {"training": False} if layer._call_has_training_arg else {}
+    try:
+        made = tf.nest.flatten(layer.call(*arguments.args, **arguments.kwargs | training))[history.tensor_index]
+        made._keras_history  # noqa: B018
+    except Exception as error:  # the layer's own code may raise anything
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise FusedError(
+            f"{layer.name} ({type(layer).__name__}): its call can't be read ({reason}): write it with Keras' layers "
+            "and keras.ops in place of TensorFlow's functions"
+        ) from error
+    return made
+
+
+def _is_opened(layer: Any) -> bool:
+    """Whether a layer is made of others: a model, or a class of the user's own."""
+    own = isinstance(layer, tf.keras.Layer) and not type(layer).__module__.startswith("keras.")
+    known = any(kind.__name__ in _PLAIN for kind in type(layer).__mro__) or isinstance(layer, tf.keras.layers.Embedding)
+    return isinstance(layer, tf.keras.Model) or own and not known
+
+
+def _is_sum(layer: Any) -> bool:
+    """Whether an Add, or a + of tensors, made a tensor."""
+    return type(layer).__name__ == "Add"
+
+
+def _constants(tensor: Any) -> list[Array]:
+    """What a sum adds beside activations: as many rows and channels as it has."""
+    given = tf.nest.flatten((_node(tensor).arguments.args, _node(tensor).arguments.kwargs))
+    known = [np.asarray(value, np.float32) for value in given if not tf.keras.utils.is_keras_tensor(value)]
+    height, width, channels = _shape(tensor.shape)
+    shape = (height, width, channels)
+    return [np.array(np.broadcast_to(value, (1, *tensor.shape[1:]))).reshape(shape) for value in known]
+
+
 @dataclass
 class _Graph:
-    """Builds the layers. Values are numbers of tensors, as in `Layer.inputs`, by the Keras tensor that they are of."""
+    """Builds the layers. Values are numbers of tensors, as in `Layer.inputs`, by the Keras tensor that they are of.
 
-    shape: Shape
+    ids: the network's input are ids of symbols.
+    """
+
+    shape: Shape = (1, 1, 1)
+    ids: bool = False
     layers: list[Layer] = field(default_factory=list)
     values: dict[int, int] = field(default_factory=dict)
     streams: dict[int, int] = field(default_factory=dict)
     readers: dict[int, list[Any]] = field(default_factory=dict)  # Keras tensors that are made of one
     seen: set[int] = field(default_factory=set)
+    inner: dict[int, Any] = field(default_factory=dict)  # what makes a tensor inside a layer that is made of others
+
+    def opened(self, tensor: Any) -> Any:
+        """The tensor, or what makes it inside a layer that is made of others."""
+        if id(tensor) not in self.inner:
+            layer = _made_by(tensor)
+            self.inner[id(tensor)] = self.opened(_called(layer, tensor)) if _is_opened(layer) else tensor
+        return self.inner[id(tensor)]
+
+    def sources(self, tensor: Any) -> list[Any]:
+        """The tensors that one is made of."""
+        return [self.opened(source) for source in _node(tensor).input_tensors]
+
+    def refusal(self, name: str, why: str) -> FusedError:
+        """An error with the way out: a network of ids can't be imported without fusing."""
+        instead = "replace it, as docs/guides/own-network.md says" if self.ids else "import without"
+        return FusedError(f"{name}{why}: {instead}")
 
     def read_by(self, tensor: Any) -> None:
         """Records the readers of all tensors that this one is made of."""
         if id(tensor) in self.seen:
             return
         self.seen.add(id(tensor))
-        for source in _node(tensor).input_tensors:
+        for source in self.sources(tensor):
+            begins = type(_made_by(source)).__name__ == "InputLayer"
+            self.ids |= begins and isinstance(_made_by(tensor), tf.keras.layers.Embedding)
             self.readers.setdefault(id(source), []).append(tensor)
             self.read_by(source)
 
@@ -111,11 +185,11 @@ class _Graph:
             kind = next((made.__name__ for made in type(layer).__mro__ if made.__name__ in _PLAIN), None)
             if isinstance(layer, tf.keras.layers.Embedding):
                 raise FusedError(
-                    f"{layer.name}: only sums and normalization can read an Embedding: put a normalization behind it, "
-                    "or import without"
+                    f"{layer.name}: only normalization, and sums that it reads, can read an Embedding: put a "
+                    "LayerNormalization behind it, or behind the last sum of it"
                 )
             if kind is None:
-                raise FusedError(f"{layer.name} ({type(layer).__name__}) is no layer of fused networks: import without")
+                raise self.refusal(layer.name, f" ({type(layer).__name__}) is no layer of fused networks")
             self.values[id(tensor)] = _PLAIN[kind](self, layer, tensor)
         return self.values[id(tensor)]
 
@@ -126,50 +200,61 @@ class _Graph:
         return self.streams[id(tensor)]
 
     def _stream(self, tensor: Any) -> int:
-        layer, sources = _made_by(tensor), _node(tensor).input_tensors
+        layer, sources = _made_by(tensor), self.sources(tensor)
         if type(layer).__name__ in _SAME and sources:
             return self.stream(sources[0])
-        if isinstance(layer, tf.keras.layers.Embedding):
-            if type(_made_by(sources[0])).__name__ != "InputLayer":
-                raise FusedError(f"{layer.name}: only the network's input can be ids of symbols")
-            return self.add(Layer("embed", weights=_weights(layer.embeddings)), 0, name=layer.name)
-        if isinstance(layer, tf.keras.layers.Add) and self._is_normalized(tensor):
-            first = next((source for source in sources if not self._projects(source)), sources[0])
-            h = self.stream(first)
+        alike = all(source.shape == tensor.shape for source in sources)
+        if _is_sum(layer) and alike and self._is_normalized(tensor):
+            known = _constants(tensor)
+            first = None if known else next((source for source in sources if not self._projects(source)), sources[0])
+            h = self._constant(sum(known), layer.name) if first is None else self.stream(first)
             for source in sources:
                 h = h if source is first else self._added(source, h)
             return h
         return self._added(tensor)
 
+    def _constant(self, values: Any, name: str) -> int:
+        return self.add(Layer("constant", weights=values), 0, name=name)
+
+    def _embedded(self, layer: Any, tensor: Any, *h: int) -> int:
+        """A stream plus the rows of an Embedding, or these as a stream."""
+        if type(_made_by(self.sources(tensor)[0])).__name__ != "InputLayer":
+            raise FusedError(f"{layer.name}: only the network's input can be ids of symbols")
+        return self.add(Layer("embed", weights=_weights(layer.embeddings)), 0, *h, name=layer.name)
+
     def _is_normalized(self, tensor: Any) -> bool:
         """Whether norms alone read a sum, or the sums that it goes into; then it needs no grid of 8 bits."""
         read = self.readers.get(id(tensor), [])
         norms = (tf.keras.layers.LayerNormalization, tf.keras.layers.RMSNormalization)
-        passes = (tf.keras.layers.Add, tf.keras.layers.Dropout)
+        passes = ("Add", *_SAME)
         return bool(read) and all(
-            isinstance(_made_by(reader), norms) or isinstance(_made_by(reader), passes) and self._is_normalized(reader)
+            isinstance(_made_by(reader), norms)
+            or type(_made_by(reader)).__name__ in passes
+            and self._is_normalized(reader)
             for reader in read
         )
 
     def _projects(self, tensor: Any) -> bool:
         """Whether a tensor is made by a matrix that can add it to a stream: nothing else reads it."""
-        while type(_made_by(tensor)).__name__ in _SAME and _node(tensor).input_tensors:
+        while type(_made_by(tensor)).__name__ in _SAME and self.sources(tensor):
             if len(self.readers[id(tensor)]) > 1:
                 return False
-            tensor = _node(tensor).input_tensors[0]
+            tensor = self.sources(tensor)[0]
         layer = _made_by(tensor)
         linear = type(layer) is tf.keras.layers.Dense and layer.activation is tf.keras.activations.linear
         return len(self.readers[id(tensor)]) == 1 and (linear or type(layer) is tf.keras.layers.MultiHeadAttention)
 
     def _added(self, tensor: Any, *h: int) -> int:
         """A stream plus a tensor, or the tensor as a stream."""
+        if isinstance(_made_by(tensor), tf.keras.layers.Embedding):
+            return self._embedded(_made_by(tensor), tensor, *h)
         if not self._projects(tensor):
             return self.add(Layer("widen"), self.plain(tensor), *h)
         while type(_made_by(tensor)).__name__ in _SAME:
-            tensor = _node(tensor).input_tensors[0]
+            tensor = self.sources(tensor)[0]
         layer = _made_by(tensor)
         if type(layer) is tf.keras.layers.Dense:
-            source, weights, bias = self.plain(_node(tensor).input_tensors[0]), *_matrix(layer)
+            source, weights, bias = self.plain(self.sources(tensor)[0]), *_matrix(layer)
         else:
             source, weights, bias = self.attended(layer, tensor), *_matrix(layer._output_dense, joins=True)
         return self.add(Layer("project", weights=weights, bias=bias), source, *h, name=layer.name)
@@ -177,7 +262,7 @@ class _Graph:
     # ---- layers ----
 
     def same(self, _: Any, tensor: Any) -> int:
-        sources = _node(tensor).input_tensors
+        sources = self.sources(tensor)
         return self.plain(sources[0]) if sources else 0
 
     def activated(self, name: str, value: int, activation: Any) -> int:
@@ -191,11 +276,11 @@ class _Graph:
             self.layers[value - 1] = replace(self.layers[value - 1], activation="relu")
             return value
         if kind not in _FUNCTIONS:
-            raise FusedError(f"{name}: activation {kind} is none of relu, gelu, silu and softmax: import without")
+            raise self.refusal(name, f": activation {kind} is none of relu, gelu, silu and softmax")
         return self.add(Layer("lookup", function=_FUNCTIONS[kind]), value, name=name)
 
     def dense(self, layer: Any, tensor: Any) -> int:
-        source = _node(tensor).input_tensors[0]
+        source = self.sources(tensor)[0]
         weights, bias = _matrix(layer)
         kind = "dense" if len(source.shape) == 2 else "conv"
         made = self.add(Layer(kind, weights=weights, bias=bias), self.plain(source), name=layer.name)
@@ -208,11 +293,11 @@ class _Graph:
         kernel, stride, dilation = ((1, sides[0]) for sides in (layer.kernel_size, layer.strides, layer.dilation_rate))
         made = Layer("conv", kernel, stride, dilation, layer.padding)
         made = replace(made, weights=weights, bias=_bias(layer.bias, len(weights)))
-        value = self.add(made, self.plain(_node(tensor).input_tensors[0]), name=layer.name)
+        value = self.add(made, self.plain(self.sources(tensor)[0]), name=layer.name)
         return self.activated(layer.name, value, layer.activation)
 
     def norm(self, layer: Any, tensor: Any) -> int:
-        source = _node(tensor).input_tensors[0]
+        source = self.sources(tensor)[0]
         centred, axes = not isinstance(layer, tf.keras.layers.RMSNormalization), layer.axis
         axes = [axes] if isinstance(axes, int) else list(axes)
         if [axis % len(source.shape) for axis in axes] != [len(source.shape) - 1] or getattr(
@@ -231,8 +316,10 @@ class _Graph:
         kwargs = node.arguments.kwargs
         masks = ("attention_mask", "query_mask", "value_mask", "key_mask")
         if any(kwargs.get(mask) is not None for mask in masks) or getattr(layer, "_value_dim", None) != layer._key_dim:
-            raise FusedError(f"{layer.name}: masks, and values of another size than keys, can't be fused")
-        query, value, *rest = node.input_tensors
+            raise FusedError(
+                f"{layer.name}: masks, and values of another size than keys, can't be fused: use_causal_mask=True can"
+            )
+        query, value, *rest = self.sources(tensor)
         sides = (query, rest[0] if rest else value, value)
         matrices = (layer._query_dense, layer._key_dense, layer._value_dense)
         q, k, v = (
@@ -248,7 +335,8 @@ class _Graph:
         return self.add(Layer("conv", weights=weights, bias=bias), self.attended(layer, tensor), name=layer.name)
 
     def sum(self, layer: Any, tensor: Any) -> int:
-        first, *others = (self.plain(source) for source in _node(tensor).input_tensors)
+        first, *others = [self.plain(source) for source in self.sources(tensor)]
+        others += [self._constant(values, layer.name) for values in _constants(tensor)]
         for other in others:
             first = self.add(Layer("add"), first, other, name=layer.name)
         return first
@@ -256,15 +344,15 @@ class _Graph:
     def mean(self, layer: Any, tensor: Any) -> int:
         if layer.data_format != "channels_last":
             raise FusedError(f"{layer.name}: only data_format='channels_last' can be fused")
-        return self.add(Layer("mean"), self.plain(_node(tensor).input_tensors[0]), name=layer.name)
+        return self.add(Layer("mean"), self.plain(self.sources(tensor)[0]), name=layer.name)
 
     def flat(self, layer: Any, tensor: Any) -> int:
-        source = self.plain(_node(tensor).input_tensors[0])
+        source = self.plain(self.sources(tensor)[0])
         return self.add(Layer("reshape", shape=_shape(tensor.shape)), source, name=layer.name)
 
     def function(self, layer: Any, tensor: Any) -> int:
         activation = tf.keras.activations.softmax if type(layer).__name__ == "Softmax" else layer.activation
-        return self.activated(layer.name, self.plain(_node(tensor).input_tensors[0]), activation)
+        return self.activated(layer.name, self.plain(self.sources(tensor)[0]), activation)
 
 
 _PLAIN: dict[str, Callable[[_Graph, Any, Any], int]] = {
