@@ -563,8 +563,8 @@ class Outer(tnn.Module):
 
 REFUSED = [
     (
-        tnn.Sequential(tnn.Sequential(tnn.Conv1d(3, 4, 1), tnn.Hardtanh(), tnn.Softmin(1))),
-        r"0\.2\.softmin \(softmin\): not supp",
+        tnn.Sequential(tnn.Sequential(tnn.Conv1d(3, 4, 1), tnn.Hardtanh(), tnn.LocalResponseNorm(2))),
+        r"0\.2\.local_response_norm \(local_response_norm\): not supp",
     ),
     (tnn.Sequential(tnn.ConvTranspose1d(3, 2, 3, dilation=2)), r"^0 \(ConvTranspose1d\): groups and dilation"),
     (tnn.Sequential(tnn.Conv1d(3, 3, 3, padding=1, padding_mode="circular")), "only 'zeros' is supported"),
@@ -596,6 +596,8 @@ REFUSED = [
     (tnn.Linear(9, 4), r"can't compute on samples \[3, 8\] .*: give inputs as it takes them"),
     (tnn.Embedding(20, 4), "Embedding of ids isn't imported from PyTorch: import .* by from_language_model"),
     (tnn.EmbeddingBag(20, 4), "Embedding of ids isn't imported from PyTorch"),
+    (Calls(lambda x: F.embedding(x.abs().long(), torch.ones(20, 4))), "Embedding of ids isn't imported from PyTorch"),
+    (Calls(lambda x: F.normalize(x, p=1)), "p=1 along axis 1; give p=2"),
     (tnn.Conv3d(3, 4, 3), "can't compute on samples .*: give inputs"),
     (len, "is no torch.nn.Module: give a module"),
     (Calls(lambda x: F.dropout(x)), "something other than its layers"),
@@ -631,6 +633,8 @@ ACCEPTED: dict[str, tuple[Callable, tuple[int, ...]]] = {  # moves, joins and re
         (3, 8),
     ),
     "ends flattened": (lambda: tnn.Sequential(tnn.Conv2d(3, 4, 1), tnn.Flatten()), (3, 4, 5)),
+    "softmin": (lambda: tnn.Sequential(tnn.Conv1d(3, 4, 1), tnn.Softmin(2), tnn.Conv1d(4, 2, 1)), (3, 8)),
+    "older weight_norm": (lambda: torch.nn.utils.weight_norm(tnn.Conv1d(3, 4, 3)), (3, 8)),
     "softmax over time": (lambda: tnn.Sequential(tnn.Conv1d(3, 4, 1), tnn.Softmax(2), tnn.Conv1d(4, 2, 1)), (3, 8)),
     "slopes by channel": (lambda: tnn.Sequential(tnn.Conv2d(3, 4, 1), tnn.PReLU(4), tnn.Conv2d(4, 2, 1)), (3, 4, 5)),
     "a difference": (lambda: Calls(lambda x: x - F.relu(x).mean(2, keepdim=True)), (3, 8)),
@@ -958,7 +962,7 @@ def test_weights_of_a_recurrence_are_in_the_file_once() -> None:
     [
         (lambda: tnn.LSTM(4, 6, batch_first=True), "its 60 steps take 15 ops each, the limit is 511"),
         (lambda: tnn.GRU(4, 6), r"reads \[2, 60, 4\]: must read \[batch, time, features\], batch_first=True"),
-        (lambda: tnn.LSTM(4, 6, proj_size=3, batch_first=True), "must read"),
+        (lambda: tnn.LSTM(4, 6, proj_size=3, batch_first=True), "proj_size isn.t supported: put a Linear"),
     ],
 )
 def test_recurrences_that_are_refused(rnn: Callable[[], tnn.Module], message: str) -> None:

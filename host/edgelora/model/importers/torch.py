@@ -42,7 +42,7 @@ try:
     from torch.nn import functional as F
 except ModuleNotFoundError as missing:
     raise MissingPackage("from_torch needs PyTorch: pip install 'edgelora[torch]'") from missing
-from .torch_tracing import Tracer, settle
+from .torch_tracing import IDS, Tracer, settle
 
 TRACED = 2  # samples in the traced batch
 CHECKED = 16  # samples on which the float network must match the module
@@ -113,7 +113,7 @@ def float_net(module: Any, x: NDArray[np.float32]) -> tuple[FloatNet, bool]:
         raise TorchError("inputs have values that are not finite")
     if not isinstance(module, tnn.Module):
         raise TorchError(f"{type(module).__name__} is no torch.nn.Module: give a module whose forward computes it")
-    module = copy.deepcopy(module).cpu().float().eval()
+    module = _copied(module).cpu().float().eval()
     if type(module).__module__.startswith("torch.nn.") and not isinstance(module, tnn.Sequential):
         module = tnn.Sequential(module)  # torch.fx would trace into a bare layer's forward
     settle(module)
@@ -134,6 +134,12 @@ def float_net(module: Any, x: NDArray[np.float32]) -> tuple[FloatNet, bool]:
     return net, converter.ends_logistic
 
 
+def _copied(module: Any) -> Any:
+    """A copy; weights that hooks compute before each call (the older weight_norm and spectral_norm) as they are."""
+    computed = (value for part in module.modules() for value in vars(part).values() if isinstance(value, torch.Tensor))
+    return copy.deepcopy(module, {id(value): value.detach().clone() for value in computed})
+
+
 def _expected(module: Any, samples: Any) -> Any:
     """The module's outputs for samples."""
     try:
@@ -142,7 +148,7 @@ def _expected(module: Any, samples: Any) -> Any:
     except Exception as error:  # the module's own code may raise anything
         ids = any(isinstance(part, tnn.Embedding | tnn.EmbeddingBag) for part in module.modules())
         raise TorchError(
-            f"{type(module).__name__} can't compute on samples {list(samples.shape[1:])} ({_line(error)}): {_IDS}"
+            f"{type(module).__name__} can't compute on samples {list(samples.shape[1:])} ({_line(error)}): {IDS}"
             if ids
             else f"{type(module).__name__} can't compute on samples {list(samples.shape[1:])} ({_line(error)}): give "
             "inputs as it takes them, [N, C, H, W], [N, C, W] or [N, features]"
@@ -170,10 +176,6 @@ def _line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-_IDS = (
-    "an Embedding of ids isn't imported from PyTorch: import a model in Hugging Face's files by from_language_model, a "
-    "Keras one by from_keras(fused=True), or give the rest of the module the embedded samples"
-)
 Made = Any  # a `_Value`, None for an unsupported result, or a list of these
 
 
@@ -707,7 +709,7 @@ class _Converter:
         m, shape = call.module, call.source.places.shape
         axis = _sample_axis(m.dim, len(call.source_shape), call.source.batch)
         if m.p != 2 or axis < 0:
-            raise call.refusal("divides by something other than the norm of a sample's values along an axis")
+            raise call.refusal(f"p={m.p:g} along axis {m.dim}; give p=2, and as dim an axis of a sample")
         rows = self._rows(call.path, call.source, (axis,))
         ones, bias = np.ones((1, 1, 1, shape[axis]), np.float32), np.zeros(1, np.float32)
         squares = self._layer(call.path, "multiply", rows, rows)
@@ -800,7 +802,9 @@ class _Converter:
     def recurrent(self, call: _Call) -> Made:
         """Unrolled: the inputs' contributions for all steps at once if possible, the state's step by step."""
         m = call.module
-        if call.source.places.ndim != 2 or call.source.batch != 1 - m.batch_first or m.proj_size:
+        if m.proj_size:
+            raise call.refusal("proj_size isn't supported: put a Linear behind it in its place")
+        if call.source.places.ndim != 2 or call.source.batch != 1 - m.batch_first:
             raise call.refusal(f"reads {list(call.source_shape)}: must read [batch, time, features], batch_first=True")
         if not _is_zero(_values((call.node.args[1:], tuple(call.node.kwargs.values())))):
             raise call.refusal("has an initial state other than 0, which isn't supported")
@@ -991,7 +995,8 @@ class _Converter:
             return self._with_known(node, path, value, place, function)
         if not kind:
             raise TorchError(
-                f"{path}: {name} two activations, which is supported only for sums, differences and products"
+                f"{path}: {name} two activations, which is supported only for sums, differences and products, or "
+                "by a length with F.normalize"
             )
         if function is operator.sub:
             second = self._looked_up(path, second, np.negative)
@@ -1318,7 +1323,6 @@ _FUNCTIONS: dict[Any, tuple[type, tuple[str, ...]]] = {  # the equivalent module
 _IGNORED = (
     "inplace",
     "training",
-    "p",
     "_stacklevel",
     "dtype",
     "recompute_scale_factor",

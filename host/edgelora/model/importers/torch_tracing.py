@@ -18,6 +18,10 @@ from torch.nn.utils import parametrize
 
 from edgelora.base.errors import InputError
 
+IDS = (
+    "an Embedding of ids isn't imported from PyTorch: import a model in Hugging Face's files by from_language_model, a "
+    "Keras one by from_keras(fused=True), or give the rest of the module the embedded samples"
+)
 _OF_SHAPES = {  # what depends on an activation's shape, but not on its values
     *(torch.zeros_like, torch.ones_like, torch.full_like, torch.empty_like),
     *("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"),
@@ -194,9 +198,11 @@ _COMPOSED: dict[Any, Callable[..., Any]] = {
     F.multi_head_attention_forward: _attention,
     torch.maximum: lambda x, y: x + torch.relu(y - x),
     torch.minimum: lambda x, y: x - torch.relu(x - y),
+    F.softmin: lambda x, dim=None, **_: torch.softmax(-x, dim),
     torch.addmm: lambda shift, x, y: x @ y + shift,
     **dict.fromkeys((torch.clamp_min, "clamp_min"), lambda x, least: x.clamp(min=least)),
     **dict.fromkeys((torch.clamp_max, "clamp_max"), lambda x, most: x.clamp(max=most)),
+    **dict.fromkeys(("long", "int", F.embedding, F.embedding_bag), _refused(IDS)),
     torch.einsum: _refused("torch.einsum isn't supported: write it with @, transpose and sum, or as a Linear layer"),
     **dict.fromkeys(
         (torch.where, "where", torch.masked_fill, "masked_fill", "masked_fill_"),
