@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import LEARN_MS
 from fresh import in_full_runs
 from playwright.sync_api import Locator, Page, expect
 
@@ -29,7 +30,6 @@ from edgelora.studio.samples import ENOUGH, ProjectSamples
 GESTURES = ("circle", "wave", "shake", "knock")  # the last one is added later
 BOARD = "virtual-pico-1"
 BUTTON = "15"  # its pin
-LEARN_MS = 300_000
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,6 @@ def test_from_an_empty_page_to_own_gestures(
     studio = studios("gestures")
     person = Person(studio, pages(studio), motion, keys=not pulled)
     page = person.page
-    page.context.set_default_timeout(LEARN_MS)
     person.start_board()
     if pulled:
         person.put_base()
@@ -257,7 +256,7 @@ def test_from_an_empty_page_to_own_gestures(
     person.drop("knock")
     person.go("Learn")
     person.press("Add knock")
-    page.get_by_text("Added: knock").wait_for()
+    page.get_by_text("Added: knock").wait_for(timeout=LEARN_MS)
     person.in_use()
     page.wait_for_timeout(2000)
     person.press("Compare")
