@@ -267,9 +267,11 @@ def bench_attention(
     workers: int | None = None,
     epochs: int | None = None,
     cases: Sequence[str] | None = None,
+    symbols: int | None = None,
 ) -> AttentionBench:
     """Runs these parts. people: authors and subjects, all by default; choosing: those that settings were chosen on;
-    epochs: of pretraining the encoder and of learning, the tasks' own by default; cases: of a Pico, all by default.
+    epochs: of pretraining the encoder and of learning, the tasks' own by default; cases: of a Pico, all by default;
+    symbols: typed on it, a window by default.
 
     Results are kept in the cache, and taken from there by the same bench of the same sources.
     """
@@ -290,7 +292,7 @@ def bench_attention(
         raise InputError(f"{', '.join(people)}: choose from {', '.join(known)}")
     ops = measure_ops(_learning(), progress) if "ops" in parts else None
     of_pico = [part for part in parts if part in PICO_PARTS]
-    pico = bench_pico(of_pico, cases, progress) if of_pico else None
+    pico = bench_pico(of_pico, cases, symbols, progress) if of_pico else None
     return AttentionBench(runs, ops, {name: _settings(name, epochs) for name in runs}, pico)
 
 

@@ -228,8 +228,15 @@ def of_attention(model: QuantModel, rank: int, last: int = 0) -> bytes:
     return bytes(ranks)
 
 
-def bench_pico(parts: Sequence[str], cases: Sequence[str] | None = None, progress: Progress = no_progress) -> PicoBench:
-    """Measures these of `PARTS`, a virtual Pico for each base. cases: some of theirs by name, all by default."""
+def bench_pico(
+    parts: Sequence[str],
+    cases: Sequence[str] | None = None,
+    symbols: int | None = None,
+    progress: Progress = no_progress,
+) -> PicoBench:
+    """Measures these of `PARTS`, a virtual Pico for each base. cases: some of theirs by name, all by default; symbols:
+    those typed, a whole window by default.
+    """
     found = PicoBench({}, {}, {})
     every = [job for part in parts for job in _JOBS[part]]
     jobs = [job for job in every if cases is None or job[0] in cases]
@@ -237,7 +244,7 @@ def bench_pico(parts: Sequence[str], cases: Sequence[str] | None = None, progres
         raise InputError(f"{', '.join(cases or ())}: choose from {', '.join(name for name, *_ in every)}")
     for done, (name, measure, into) in enumerate(jobs):
         progress(done, len(jobs), name)
-        getattr(found, into)[name] = measure()
+        getattr(found, into)[name] = measure(symbols) if into == "strokes" else measure()
     progress(len(jobs), len(jobs), "done")
     return found
 
@@ -252,14 +259,14 @@ def _language(cores: int, mode: str) -> Step:
     return measured(Case(model, of_attention(model, 4), mode, PICO_ROOM, cores=cores))
 
 
-def _keystroke(cores: int, rank: int) -> Strokes:
+def _keystroke(cores: int, symbols: int | None, rank: int) -> Strokes:
     model = language(96, 64, zoo.LANGUAGE)
-    return typed(model, everywhere(model, rank), cores)
+    return typed(model, everywhere(model, rank), symbols, cores)
 
 
-def _stories() -> Strokes:
+def _stories(symbols: int | None) -> Strokes:
     model = language(512, CONTEXT, STORIES)
-    return typed(model, bytes(len(model.ops)))
+    return typed(model, bytes(len(model.ops)), symbols)
 
 
 def compact_case(mode: str, room: int, last: int = 0, cores: int = 1, momentum: bool = True) -> Case:
@@ -283,10 +290,10 @@ def beyond(case: Case) -> dict[str, float]:
     }
 
 
-_Job = tuple[str, Callable[[], Any], str]
+_Job = tuple[str, Callable[..., Any], str]  # name; measures; the field of PicoBench
 
 
-def _on_both_and_one(name: str, measure: Callable[[int], Any], into: str) -> list[_Job]:
+def _on_both_and_one(name: str, measure: Callable[..., Any], into: str) -> list[_Job]:
     return [(name, partial(measure, 2), into), (f"{name}{ONE_CORE}", partial(measure, 1), into)]
 
 
@@ -388,13 +395,18 @@ def measured(case: Case) -> Step:
     )
 
 
-def typed(model: QuantModel, ranks: bytes, cores: int = 1) -> Strokes:
-    """A window of symbols on a virtual Pico, one at a time."""
+def typed(model: QuantModel, ranks: bytes, symbols: int | None = None, cores: int = 1) -> Strokes:
+    """A window of symbols, or its first ones, on a virtual Pico, one at a time."""
     elm = pack_model(model)
     adapted = any(ranks)
     files = {"adapter.ela": random_adapter(elm, ranks, "frozen_a", np.random.default_rng(0))} if adapted else {}
     files["base.elm"] = elm
-    names = {"RANKS": ranks, "ROWS": model.input.positions, "SYMBOLS": model.classes, "HZ": FAST_HZ}
+    names = {
+        "RANKS": ranks,
+        "ROWS": min(symbols or model.input.positions, model.input.positions),
+        "SYMBOLS": model.classes,
+        "HZ": FAST_HZ,
+    }
     names["CORES"] = cores
     found = _run(files, names, STROKES)
     usual, fast = ([us / 1000 for us in found[name]] for name in ("usual", "fast"))

