@@ -122,13 +122,14 @@ def add_commands(to: Add) -> None:
             p.add_argument("--placement", choices=PLACEMENTS, default="pointwise", help="of the adapters (%(default)s)")
             p.add_argument("--mode", choices=MODES, default=Recipe.mode, help="of training (%(default)s)")
             p.add_argument("--cores", type=whole(1, 2), default=1, help="2: both cores of a Pico (%(default)s)")
-    p = add("wake", cmd_bench_wake, words=["okay_nabu"], owners=1, enrolments=3, no_board=True)
+    p = add("wake", cmd_bench_wake, words=["okay_nabu"], owners=1, enrolments=3, prompts=["fr-armelle"], no_board=True)
     p.add_argument("--words", nargs="+", choices=WAKE_WORDS, default=WAKE_WORDS, help="some of the words (all)")
     p.add_argument("--owners", type=whole(1, 30), default=8, help="of each word (%(default)s)")
     p.add_argument("--enrolments", type=whole(3, 40), default=10, help="of each owner (%(default)s)")
     p.add_argument(
         "--choosing", action="store_true", help="the owners and prompts that settings were chosen on, not reported"
     )
+    p.add_argument("--prompts", nargs="+", metavar="LANGUAGE", help="some of the languages of the prompts (all)")
     p.add_argument("--after", type=whole(0, 30), default=0, help="leave out so many owners of each word (%(default)s)")
     p.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the result of each owner there, and go on from it")
     p.add_argument("--no-board", action="store_true", help="without the time of a training step on a board")
@@ -525,7 +526,9 @@ def cmd_bench_wake(args: argparse.Namespace) -> None:
     from .wake import bench_wake, step_on_board
 
     with console.progress("wake words", args.json) as progress:
-        result = bench_wake(args.words, args.owners, args.enrolments, args.choosing, args.after, args.keep, progress)
+        result = bench_wake(
+            args.words, args.owners, args.enrolments, args.choosing, args.after, args.keep, progress, args.prompts
+        )
     if not args.no_board:
         with _bench_port(args) as port, Link.connect(port) as link:
             cycles, arena = step_on_board(link, load_board(args.board).clock_hz)

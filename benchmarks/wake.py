@@ -122,17 +122,24 @@ def bench_wake(
     after: int = 0,
     keep: Path | None = None,
     progress: Progress = no_progress,
+    prompts: Sequence[str] | None = None,
 ) -> WakeBench:
-    """Teaches each word so many owners, beyond the first `after`. choosing: those that settings were chosen on, with
-    other prompts; keep: a folder in which results are kept, and taken by the same bench of the same sources."""
+    """Teaches each word so many owners, beyond the first `after`.
+
+    choosing: those that settings were chosen on, with other prompts; keep: a folder in which results are kept, and
+    taken by the same bench of the same sources; prompts: some of their languages, all by default.
+    """
     rows: list[Told] = []
-    languages = CHOOSING if choosing else JUDGING
+    able = CHOOSING if choosing else JUDGING
+    languages = tuple(one for one in able if prompts is None or one in prompts)
+    if not languages:
+        raise InputError(f"prompts in {', '.join(prompts or ())}: choose from {', '.join(able)}")
     people = {name: _unheard(word_of(name), DEVELOPMENT if choosing else OWNERS, after, owners) for name in words}
     for number in range(owners):
         for name in words:
             person = people[name][number]
             made = functools.partial(_told, name, person, enrolments, languages)
-            row = _kept(keep, f"{name}-{person.name}-{enrolments}-{languages[0]}", made) if keep else made()
+            row = _kept(keep, f"{name}-{person.name}-{enrolments}-{'-'.join(languages)}", made) if keep else made()
             rows.append(row)
             progress(len(rows), len(words) * owners, f"{name} {person.name} {row.recall[1]:.2f}")
     return WakeBench(sorted(rows, key=lambda row: words.index(row.word)))

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("pymicro_wakeword")
 from benchmarks import wake
 from benchmarks.wake import Told, bench_wake
+from edgelora.base.errors import InputError
 
 WORDS = ("okay_nabu", "alexa")
 
@@ -52,3 +53,9 @@ def test_a_folder_keeps_what_is_done(
     monkeypatch.setattr(wake, "_sources", lambda: "changed")
     bench_wake(WORDS, owners=1, keep=tmp_path)
     assert len(taught) == 8, "what other sources made is not taken"
+
+
+def test_prompts_are_some_of_those_that_judge(taught: list[tuple[str, str]]) -> None:
+    assert bench_wake(WORDS[:1], 1, prompts=["it"]).rows and len(taught) == 1
+    with pytest.raises(InputError, match="es, fr, it"):
+        bench_wake(WORDS[:1], 1, prompts=["en"])
