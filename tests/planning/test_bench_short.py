@@ -15,7 +15,7 @@ from edgelora.cli.parser import make_parser
 
 GROUPS = make_parser(["bench"]).commands
 assert GROUPS and (COMMANDS := GROUPS.choices["bench"].commands)
-USUAL = ("silicon", "swap", "host")  # in seconds
+USUAL = ("silicon", "swap", "host", "link")  # in seconds
 later = in_full_runs("benchmarks that train, or take many seconds")
 BENCHES = [pytest.param(name, marks=() if name in USUAL else later) for name in COMMANDS.choices]
 
