@@ -456,6 +456,9 @@ def test_layers_that_cannot_be_fused() -> None:
         edgelora.from_keras(K.Model(ids, x), np.zeros((4, 9)), fused=True)
     with pytest.raises(keras_fused.FusedError, match=r"Shaped\): its call can't be read .*keras.ops"):
         edgelora.from_keras(K.Model(source, Shaped()(source)), np.zeros((4, 9, 6)), fused=True)
+    with pytest.raises(keras_fused.FusedError, match=r"mask_zero=True\): replace it"):
+        x = L.GlobalAveragePooling1D()(L.LayerNormalization()(L.Embedding(7, 6, mask_zero=True)(ids)))
+        edgelora.from_keras(K.Model(ids, x), np.arange(36).reshape(4, 9) % 3, fused=True)
     masked = L.MultiHeadAttention(2, 3)(source, source, use_causal_mask=True)
     with pytest.raises(KerasError, match="--fused"):
         edgelora.from_keras(K.Model(source, masked), np.random.default_rng(0).normal(size=(20, 9, 6)))
@@ -502,6 +505,8 @@ def test_refusals(trained: tf.keras.Model, tmp_path: Path) -> None:
     with pytest.raises(KerasError, match="takes inputs of any size"):
         edgelora.from_keras(K.Sequential([K.Input((None, 2)), L.GlobalAveragePooling1D(), L.Dense(2)]), x)
     source = K.Input((32, 2))
+    with pytest.raises(KerasError, match="only groups of the last axis .* axis=-1"):
+        edgelora.from_keras(K.Sequential([source, L.GroupNormalization(2, axis=1), L.Dense(2)]), x)
     with pytest.raises(KerasError, match="several inputs or outputs"):
         edgelora.from_keras(K.Model(source, [L.Dense(2)(source), source]), x)
     with pytest.raises(TfliteError, match=r"operator \d+ [A-Z_]+ \(tensor '.+'\)"):

@@ -292,6 +292,8 @@ def _copied(layer: Any, fused: set[str]) -> Any:
     if type(layer) is layers.LayerNormalization:
         return _Normalization.from_config(config)
     if type(layer) is layers.GroupNormalization:
+        if layer.axis not in (-1, len(layer.input.shape) - 1):
+            raise KerasError(f"{layer.name}: only groups of the last axis can be imported: give it axis=-1")
         return _GroupNormalization.from_config(config)
     if _is_dense_at_each_step(layer):
         return layers.Dense.from_config(layer.layer.get_config())
@@ -312,8 +314,6 @@ class _GroupNormalization(tf.keras.layers.GroupNormalization):  # type: ignore[m
     """Group normalization over the last axis, of the positions, group and channel in a group."""
 
     def call(self, inputs: Any) -> Any:
-        if self.axis % len(inputs.shape) != len(inputs.shape) - 1:
-            raise KerasError(f"{self.name}: only groups of the last axis can be imported: give it axis=-1")
         *positions, channels = inputs.shape[1:]
         grouped = tf.reshape(inputs, (-1, math.prod(positions), self.groups, channels // self.groups))
         return _scaled(self, tf.reshape(_normalized(grouped, [1, 3], self.epsilon), (-1, *positions, channels)))

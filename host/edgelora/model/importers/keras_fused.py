@@ -70,7 +70,8 @@ def fused_net(model: Any, x: NDArray[np.float32], labels: tuple[str, ...] = ()) 
     wanted = np.asarray(model.predict(some, verbose=0)).reshape(len(some), -1)
     apart = float(np.abs(predict(net, some.reshape(len(some), *net.input_shape)) - wanted).max())
     if not apart <= TOLERANCE * max(float(np.abs(wanted).max()), 1e-6):
-        raise FusedError(f"{model.name}: its fused layers compute something else, {apart:g} off: import it without")
+        why = f": its fused layers compute something else, {apart:g} off, as they do without masks (mask_zero=True)"
+        raise graph.refusal(model.name, why)
     return net
 
 
