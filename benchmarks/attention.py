@@ -104,15 +104,15 @@ class AttentionBench:
     def rows(self) -> list[tuple[object, ...]]:
         """A row of figures for each part that learns."""
         columns = (*FIGURES, "share_of_gain", "share_of_gain_frozen_a")
-        return [(name, *(_told(name, runs)[key] for key in columns)) for name, runs in self.runs.items() if runs]
+        return [(name, *(_figures_of(name, runs)[key] for key in columns)) for name, runs in self.runs.items() if runs]
 
     def as_json(self) -> dict[str, Any]:
-        told: dict[str, Any] = {name: _told(name, runs) for name, runs in self.runs.items() if runs}
+        told: dict[str, Any] = {name: _figures_of(name, runs) for name, runs in self.runs.items() if runs}
         of_pico = self.pico.as_json() if self.pico else {}
         return told | ({"ops": asdict(self.ops)} if self.ops else {}) | of_pico | {"settings": self.settings}
 
 
-def _told(name: str, runs: Sequence[Learned]) -> dict[str, Any]:
+def _figures_of(name: str, runs: Sequence[Learned]) -> dict[str, Any]:
     """Means; shares of float LoRA's gain that the integers have; what they have more than it, with standard error."""
     mean = {figure: round(float(np.mean([getattr(run, figure) for run in runs])), 4) for figure in FIGURES}
     gain = mean["float_lora"] - mean["float_base"]

@@ -138,7 +138,7 @@ def bench_wake(
     for number in range(owners):
         for name in words:
             person = people[name][number]
-            made = functools.partial(_told, name, person, enrolments, languages)
+            made = functools.partial(_teach_and_score, name, person, enrolments, languages)
             row = _kept(keep, f"{name}-{person.name}-{enrolments}-{'-'.join(languages)}", made) if keep else made()
             rows.append(row)
             progress(len(rows), len(words) * owners, f"{name} {person.name} {row.recall[1]:.2f}")
@@ -224,7 +224,7 @@ def taught(person: Person, name: str, enrolments: int) -> Owner:
     )
 
 
-def _told(name: str, person: Person, enrolments: int, languages: tuple[str, ...]) -> Told:
+def _teach_and_score(name: str, person: Person, enrolments: int, languages: tuple[str, ...]) -> Told:
     word, judges = word_of(name), _Judges.of(name, languages)
     found = learn(word, taught(person, name, enrolments), shipped(name))
     own = _heard(word, [(person, _phrase(word), 100 + i) for i in range(NEW)], "new")

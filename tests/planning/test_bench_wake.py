@@ -28,7 +28,7 @@ def taught(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         done.append((name, person.name))
         return told(name, person.name, enrolments)
 
-    monkeypatch.setattr(wake, "_told", teach)
+    monkeypatch.setattr(wake, "_teach_and_score", teach)
     monkeypatch.setattr(wake, "_unheard", lambda word, people, after, count: list(people[after : after + count]))
     return done
 

@@ -169,8 +169,8 @@ class Federation:
             one = cls(folder, Plan.read(folder / "plan.json"), base, state)
             if len(one._velocity) != _masters(unpack_adapter(one.adapter)):
                 raise InputError(f"{path} is damaged: velocity and adapter differ in length")
-            if odd := _odd(state):
-                raise InputError(f"{path} is damaged ({odd}): take its folder from a backup")
+            if wrong := _wrong_part(state):
+                raise InputError(f"{path} is damaged ({wrong}): take its folder from a backup")
             return one
         except InputError:
             raise
@@ -441,7 +441,7 @@ def _for_room(tell: Callable[[str], None]) -> Wait:
     return wait
 
 
-def _odd(state: dict[str, Any]) -> str:
+def _wrong_part(state: dict[str, Any]) -> str:
     """The part of a state that has a wrong type or range; "" if none. Raises KeyError and others on damaged JSON."""
     number = state.get("number", 0)
     rows = state["rounds"]

@@ -35,7 +35,7 @@ USUAL_VOTE = "2/3"
 
 
 class Acts:
-    """The actions of a desk's project, and the boards that run them.
+    """The actions of a project, and the boards that run them.
 
     acts: in order; nothing: whether unknown input is rejected; vote: one of `VOTES`. alone: devices by port; saved: the
     program that was saved last.

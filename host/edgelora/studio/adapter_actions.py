@@ -135,7 +135,7 @@ class Comparison:
 def compare(session: BoardSession, base: Base, data: Dataset, names: Sequence[str], learned: AbstractSet[bytes]) -> Job:
     """Has the board classify samples with each adapter. The job's result is a `Comparison`.
 
-    data: windows that fit the base, classes by name; learned: see `Lessons.learned_samples`. The store's
+    data: windows that fit the base, classes by name; learned: see `ProjectRuns.learned_samples`. The store's
     active adapter stays active.
     """
     if not len(data.y):

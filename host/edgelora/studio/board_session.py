@@ -140,7 +140,7 @@ class BoardSession:
 
     @property
     def key(self) -> str:
-        """The board's key in a desk: the port where it was first seen, if unique."""
+        """The board's key in a project: the port where it was first seen, if unique."""
         return self._key
 
     def holds(self, device: Device) -> bool:

@@ -12,7 +12,7 @@ Condition = Literal["ready", "working", "listening", "starting", "needs firmware
 
 
 def condition(project: Project, session: BoardSession) -> Condition:
-    """The status of a board of the desk.
+    """The status of a board of the project.
 
     working: it runs an exclusive job; listening: it runs the live view, which yields to jobs; starting: powered on
     but not reached yet; needs firmware: it is in its boot loader. Else why it is away: see `PlaceState`.

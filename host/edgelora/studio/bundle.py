@@ -150,8 +150,8 @@ def take_in(project: Project, content: bytes) -> int:
     for path, data in new.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, data)
-    book = project.of(ProjectSamples)
-    book.adopt(named)
+    project_samples = project.of(ProjectSamples)
+    project_samples.adopt(named)
     if (project.folder / ACTIONS) in new:
         project.of(Acts).read()
     return len(new)
@@ -174,8 +174,8 @@ def put_samples(project: Project) -> int:
 
     Returns the number of samples. InputError if the project has samples; `MissingPackage` without the recordings.
     """
-    book, base = project.of(ProjectSamples), project.of(ProjectRuns).bases()["motion.elm"]
-    if len(book):
+    project_samples, base = project.of(ProjectSamples), project.of(ProjectRuns).bases()["motion.elm"]
+    if len(project_samples):
         raise InputError("the project has samples of its own", remedy="open a new one: `edgelora studio NEW`")
     assert base.model.signal
     train, later = har_takes(PERSON, "train"), har_takes(PERSON, "test")
@@ -190,7 +190,7 @@ def put_samples(project: Project) -> int:
         write_atomic(project.folder / "recordings" / f"{label}.csv", text.getvalue().encode())
     still = "0.10000,0.20000,0.97000,0.00000,0.00000,0.00000\n" * base.model.signal.window
     write_atomic(project.folder / "recordings" / "lying still.csv", still.encode())
-    return len(book.take_all(windows, base.model.signal, base.model.input.shape))
+    return len(project_samples.take_all(windows, base.model.signal, base.model.input.shape))
 
 
 def sample_project(project: Project) -> Job:

@@ -34,13 +34,13 @@ class Due:
 
 
 class Taker:
-    """Records windows of a board's live view into the book.
+    """Records windows of a board's live view into the project_samples.
 
     label: of the windows; seconds: of the countdown; count: windows in a row.
     """
 
-    def __init__(self, live: Live, book: ProjectSamples) -> None:
-        self.live, self.book = live, book
+    def __init__(self, live: Live, project_samples: ProjectSamples) -> None:
+        self.live, self.project_samples = live, project_samples
         self.label = ""
         self.seconds = 3
         self.count = 1
@@ -150,8 +150,8 @@ class Taker:
             self.problem = "the board was lost: record again when it is back"
 
     def _pressed(self, button: int) -> None:
-        """A single button records the selected class; several buttons one class each, in the book's order."""
-        source, labels = self.live.source, self.book.labels
+        """A single button records the selected class; several buttons one class each, in their order."""
+        source, labels = self.live.source, self.project_samples.labels
         several = len(getattr(source, "buttons", ())) > 1
         label = (labels[button] if button < len(labels) else "") if several else self.label
         if label:
@@ -170,20 +170,20 @@ class Taker:
             if not windows:
                 raise InputError("the window is not complete, or samples of it were lost: record again")
             assert base is not None
-            self.book.take_all(windows, signal, base.model.input.shape)
-            self.last = f"{label}: {len(self.book.of(label))}"
+            self.project_samples.take_all(windows, signal, base.model.input.shape)
+            self.last = f"{label}: {len(self.project_samples.of(label))}"
         except (EdgeloraError, OSError) as error:
             self.problem = trouble_of(error).what
 
 
 class Takers:
-    """The takers of a desk's boards."""
+    """The takers of a project's boards."""
 
     def __init__(self, project: Project) -> None:
-        self._book = project.of(ProjectSamples)
+        self._project_samples = project.of(ProjectSamples)
         self._takers: dict[BoardSession, Taker] = {}
 
     def of(self, session: BoardSession) -> Taker:
         if session not in self._takers:
-            self._takers[session] = Taker(session.of(Live), self._book)
+            self._takers[session] = Taker(session.of(Live), self._project_samples)
         return self._takers[session]

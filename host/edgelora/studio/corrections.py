@@ -53,7 +53,7 @@ class Corrector:
 
     def __init__(self, project: Project, session: BoardSession) -> None:
         self._session, self.live = session, session.of(Live)
-        self._book = project.of(ProjectSamples)
+        self._project_samples = project.of(ProjectSamples)
         self._denied = ProjectSamples(SimpleNamespace(folder=project.folder / "denied"))
         self._heard: deque[NDArray[np.int16]] = deque(maxlen=MOST_KEPT)
         self._last = (-1, 0, "")  # the run, the end of the last window kept, its base
@@ -126,7 +126,7 @@ class Corrector:
         self._heard = deque((one for one in self._heard if one is not asked.counts), MOST_KEPT)
         self.version += 1
         if label is not None:
-            self._take(self._book, label, asked.counts)
+            self._take(self._project_samples, label, asked.counts)
             self.teach()
 
     # --- corrections
@@ -138,7 +138,7 @@ class Corrector:
         if said is None or counts is None:
             raise InputError("the board has said nothing yet", remedy="wait for its first answer")
         if label is not None:
-            self._take(self._book, label, counts)
+            self._take(self._project_samples, label, counts)
         else:
             number = said.seen if said.seen < len(base.model.labels) else int(np.argmax(said.p)) if said.p else -1
             if not 0 <= number < len(base.model.labels):
@@ -146,10 +146,10 @@ class Corrector:
             self._take(self._denied, base.model.labels[number], counts)
         self.teach()
 
-    def _take(self, book: ProjectSamples, label: str, counts: NDArray[np.int16]) -> None:
+    def _take(self, project_samples: ProjectSamples, label: str, counts: NDArray[np.int16]) -> None:
         base = self._base
         assert base.model.signal
-        book.take(label, counts, base.model.signal, base.model.input.shape)
+        project_samples.take(label, counts, base.model.signal, base.model.input.shape)
 
     def teach(self) -> None:
         """Makes own rows of all samples anew, and lets the board use them if they are better than the base."""
@@ -184,7 +184,7 @@ class Corrector:
         return base
 
     def _known(self, base: Base) -> Samples | None:
-        found = self._book.samples_of(base)
+        found = self._project_samples.samples_of(base)
         return found[0] if found else None
 
 
@@ -196,7 +196,7 @@ def _samples(base: Base, windows: list[NDArray[np.int16]]) -> Samples:
 
 
 class Correctors:
-    """The correctors of a desk's boards."""
+    """The correctors of a project's boards."""
 
     def __init__(self, project: Project) -> None:
         self._project = project

@@ -28,7 +28,7 @@ KEY_FILE = "release.pem"
 
 
 class Federations:
-    """The federations of a project, and of folders added from elsewhere. Get a desk's by `desk.of(Federations)`."""
+    """The federations of a project, and of folders added from elsewhere. Get them by `project.of(Federations)`."""
 
     def __init__(self, project: Project) -> None:
         self.project = project

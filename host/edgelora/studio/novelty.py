@@ -33,7 +33,7 @@ class Judge:
     """
 
     def __init__(self, project: Project, base: Base, adapter: bytes | None) -> None:
-        self._book, self._acts = project.of(ProjectSamples), project.of(Acts)
+        self._project_samples, self._acts = project.of(ProjectSamples), project.of(Acts)
         self._base, self._adapter = base, adapter
         self._looker = Looker(base, adapter)
         self._version: tuple[int, bool] | None = None
@@ -42,7 +42,7 @@ class Judge:
 
     def labels(self) -> tuple[str, ...]:
         """ "nothing" if unknown windows are rejected now, "unsure" if the samples say when an answer is."""
-        now = (self._book.version, self._acts.nothing)
+        now = (self._project_samples.version, self._acts.nothing)
         if now != self._version:
             self._version = now
             self._rule, self.words = self._made() if self._acts.nothing else (None, "")
@@ -50,11 +50,11 @@ class Judge:
         return (*((NOTHING,) if self._rule else ()), *((UNSURE,) if self.least else ()))
 
     def _least(self) -> int:
-        found = self._book.samples_of(self._base)
+        found = self._project_samples.samples_of(self._base)
         return (found and least_of(self._base, self._adapter, *found)) or 0
 
     def _made(self) -> tuple[Rule | None, str]:
-        data = self._book.dataset(self._base)
+        data = self._project_samples.dataset(self._base)
         known = Known(self._base, self._adapter, data) if data else None
         if known is None or known.rule is None:
             packaged = packaged_rule(self._base) if self._adapter is None else None

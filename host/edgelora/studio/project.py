@@ -83,7 +83,7 @@ class Project:
             board.stop()
 
     def of(self, kind: Callable[[Project], T]) -> T:
-        """This project's instance of `kind`, created on first use, such as `Book(desk)`. It may have a `close`."""
+        """This project's instance of `kind`, created on first use: `ProjectSamples(project)`. It may have a `close`."""
         with self._lock:
             if kind not in self._parts:
                 self._parts[kind] = kind(self)

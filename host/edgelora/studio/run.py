@@ -209,7 +209,7 @@ class StudioRun:
     # --- actions
 
     def pause(self) -> None:
-        """Pauses after the current micro-batch and saves the state. `Lessons.resume` continues."""
+        """Pauses after the current micro-batch and saves the state. `ProjectRuns.resume` continues."""
         if self.head.status == "learning":
             self._pause.set()
             self._now(status="pausing")

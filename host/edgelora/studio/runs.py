@@ -33,7 +33,7 @@ USUAL = Recipe(on_board=True)
 
 @dataclass
 class ProjectRuns:
-    """Bases and training runs of a project. Get a desk's by `desk.of(Lessons)`."""
+    """Bases and training runs of a project. Get them by `project.of(ProjectRuns)`."""
 
     project: Project
     runs: list[StudioRun] = field(default_factory=list)  # latest first
@@ -211,7 +211,7 @@ class ProjectRuns:
         return session.submit("relearn everything", work)
 
     def learned_samples(self) -> set[bytes]:
-        """The samples of all runs: see `Lesson.learned_samples`."""
+        """The samples of all runs: see `StudioRun.learned_samples`."""
         return set().union(*(one.learned_samples() for one in self.runs))
 
     def _fresh(self) -> Path:

@@ -20,7 +20,7 @@ FLOOR = 0.1  # of the mean variance: the floor of each value's variance
 
 @dataclass(frozen=True)
 class Spot:
-    """A sample on the map. id: in the book; x, y: -1 to 1; looks_like: a class that is much nearer, or ""."""
+    """A sample on the map. id: in the project; x, y: -1 to 1; looks_like: a class that is much nearer, or ""."""
 
     id: str
     label: str
@@ -29,11 +29,11 @@ class Spot:
     looks_like: str
 
 
-def sample_map(book: ProjectSamples, base: Base) -> list[Spot]:
+def sample_map(project_samples: ProjectSamples, base: Base) -> list[Spot]:
     """All samples that fit a base, by the inputs of its last layer. InputError if there are none."""
     if base.model.has_history or base.model.class_stats is None:
         raise InputError(f"{base.name} has no statistics of its last layer's inputs", remedy="choose another base")
-    data, ids = book.dataset(base), book.fitting(base)
+    data, ids = project_samples.dataset(base), project_samples.fitting(base)
     if data is None or len(data) < 2:
         raise InputError("there are no samples to map", remedy="record some in Collect")
     values = Looker(base, None).look(base.model.input.quantize(data.x)).last.astype(np.float64)

@@ -1,7 +1,7 @@
 """The samples of a project: recorded or dropped windows, by class. No pages in here.
 
 Each sample is a file in `samples/`, `LABEL.ID.npz`: a recording of one window, as `edgelora convert --base` reads it.
-The folder is the only state. A change writes or renames a file atomically, so the book is consistent whenever the
+The folder is the only state. A change writes or renames a file atomically, so the folder is consistent whenever the
 studio ends. Removed samples stay in `samples/.removed` for a while.
 """
 
@@ -52,14 +52,14 @@ NO_LABEL = re.compile(r'[./\\:*?"<>|]')
 
 
 class HasFolder(Protocol):
-    """The part of a desk that a book uses."""
+    """The part of a project that its samples use."""
 
     folder: Path
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample of the book. id: its time in ms; samples of a dropped file count on. held: used for testing, not for
+    """A sample of the project. id: its time in ms; samples of a dropped file count on. held: used for testing, not for
     training."""
 
     id: str
@@ -74,7 +74,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Class:
-    """A class of the book: its numbers of training and test samples, and what is missing, in words, or ""."""
+    """A class of the project: its numbers of training and test samples, and what is missing, in words, or ""."""
 
     label: str
     kept: int
@@ -92,7 +92,7 @@ class Window:
 
 
 class ProjectSamples:
-    """The samples of a desk's project, in order of time."""
+    """The samples of a project, in order of time."""
 
     def __init__(self, project: HasFolder) -> None:
         self.folder = project.folder / "samples"
@@ -203,7 +203,7 @@ class ProjectSamples:
         return None
 
     def dataset(self, base: Base | None = None) -> Dataset | None:
-        """All samples as a network's real inputs, in the book's order; None if there are none.
+        """All samples as a network's real inputs, in their order; None if there are none.
 
         base: its signal defines windows and normalization; None: the newest sample's. Samples of another signal
         and damaged ones are left out: see `left_out`.
@@ -357,7 +357,7 @@ class ProjectSamples:
             self.reload()
 
     def remove(self, ids: Sequence[str]) -> None:
-        """Removes samples from the book."""
+        """Removes samples from the project."""
         with self._lock:
             names = [self.sample(sample_id).name for sample_id in ids]
             self._remove(names)

@@ -26,11 +26,11 @@ if False:  # types of annotations: editors and tools/stubs.py read these lines, 
 
 DOUBTS = (4, 2, 1)  # in the order that they are tried
 TRUSTED = 3  # halves of a standard error by which rows of less doubt have to be better
-CLEARLY = 4  # and by which trained layers have to be better than what was in use,
-CROSSED = 5  # by cross-validation,
-HARDLY = 2  # where rows are better, too, labels look right and MANY samples or more judge,
+LEAST_GAIN = 4  # and by which trained layers have to be better than what was in use, judged by held-out samples,
+LEAST_GAIN_FOLDS = 5  # by cross-validation,
+LEAST_GAIN_AFTER_ROWS = 2  # where rows are better, too, labels look right and MANY samples or more judge,
 MANY = 12
-SURELY = 6  # and where they learned samples of which more than one in DOUBTED has a label that looks wrong
+LEAST_GAIN_WRONG_LABELS = 6  # and where they learned samples of which more than one in DOUBTED looks wrong
 DOUBTED = 10
 MOST_LOSS = 12288  # 3 nats: a sample's loss counts no more: its label may be wrong (`find_wrong`),
 WRONG_LOSS = 32768  # and above 8 nats, of rows made without it, it does not teach
@@ -110,8 +110,10 @@ def errors_of(held: int, doubt: int, doubtful: "Sequence[int]", learned: bool = 
     doubtful: as in `OwnRows`; learned: whether layers learned these samples, too.
     """
     if learned and many(doubtful):
-        return SURELY
-    return HARDLY if doubt and held >= MANY and 2 * sum(doubtful) * DOUBTED <= len(doubtful) else CLEARLY
+        return LEAST_GAIN_WRONG_LABELS
+    if doubt and held >= MANY and 2 * sum(doubtful) * DOUBTED <= len(doubtful):
+        return LEAST_GAIN_AFTER_ROWS
+    return LEAST_GAIN
 
 
 def margin_of(chances: "Sequence[int]") -> int:

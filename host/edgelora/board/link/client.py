@@ -331,10 +331,10 @@ class Link(Channel):
             keep = label is not None and start + self._listening >= len(counts)
             flags = int(lock_heap) | 2 * (anew and not start) | 4 * keep
             answer = self._request(Op.LISTEN_DATA, struct.pack("<2B2x", flags, label or 0) + part)
-            yield ListenReply.of(answer, self._told)
+            yield ListenReply.of(answer, self._probabilities_told)
 
     @property
-    def _told(self) -> int | None:
+    def _probabilities_told(self) -> int | None:
         """Outputs per decision; None if it has probabilities instead."""
         return None if self._tells_all else self._output_size
 
@@ -365,7 +365,7 @@ class Link(Channel):
         if not self._sensed:
             raise LinkError("no source is open on the board; call sense first")
         answer = self._request(Op.WATCH, bytes([lock_heap]))
-        return WatchReply.of(answer, self._sensed, self._told)
+        return WatchReply.of(answer, self._sensed, self._probabilities_told)
 
     def _windows(self, windows: np.ndarray) -> np.ndarray:
         if not self._sample_size:

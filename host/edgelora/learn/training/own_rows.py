@@ -152,7 +152,7 @@ class Contest:
         kept = outcome.kept.losses
         if course.held is None:
             was = outcome.before.losses
-            if was is None or kept is None or not _rows.fell(was.tolist(), kept.tolist(), _rows.CROSSED):
+            if was is None or kept is None or not _rows.fell(was.tolist(), kept.tolist(), _rows.LEAST_GAIN_FOLDS):
                 return rows
             lost = np.minimum(kept, _rows.MOST_LOSS).sum()
             return rows if self.rows.doubt and self.rows.losses[~self.left_out].sum() <= lost else Winner.LAYERS

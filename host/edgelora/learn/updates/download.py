@@ -31,7 +31,7 @@ def fetch(url: str, limit: int, seconds: float = SECONDS) -> bytes:
         except FetchError as error:
             done.append(error)
         except (OSError, HTTPException, ValueError) as error:
-            done.append(FetchError(f"{printable(url)}: {_told(error)}"))
+            done.append(FetchError(f"{printable(url)}: {_reason(error)}"))
 
     # In a thread: a name lookup, or headers that trickle in, can't be given a deadline.
     worker = threading.Thread(target=run, daemon=True)
@@ -74,7 +74,7 @@ def _whole(url: str, limit: int, silence: float) -> bytes:
     return bytes(content)
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, HTTPError):
         return f"the server answers {error.code} {printable(error.reason)}; is the address right?"
     if isinstance(error, HTTPException):

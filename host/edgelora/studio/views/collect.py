@@ -84,26 +84,26 @@ def _recording(project: Project) -> None:
     virtual_world(project, session)
 
 
-def _controls(book: ProjectSamples, taker: Taker) -> None:
+def _controls(project_samples: ProjectSamples, taker: Taker) -> None:
     def choose(label: str) -> None:
         taker.label = label
 
     def draw_classes() -> None:
-        if taker.label not in book.labels:
-            taker.label = book.labels[0] if book.labels else ""
+        if taker.label not in project_samples.labels:
+            taker.label = project_samples.labels[0] if project_samples.labels else ""
         with ui.element("div").classes("row-line").props('role=group aria-label="Class to record"'):
-            for label in book.labels:
+            for label in project_samples.labels:
                 on = label == taker.label
                 made = widgets.button(label, partial(choose, label), main=on, icon="check" if on else None)
                 made.props(f"aria-pressed={'true' if on else 'false'} dense padding='2px 12px'")
 
     def add() -> None:
-        taker.label = book.name_class(str(name.value or ""))
+        taker.label = project_samples.name_class(str(name.value or ""))
         name.value = ""
         ui.run_javascript(f"getHtmlElement({record.id}).focus()")  # so that space records
 
     with ui.element("div").classes("row-line class-line"):
-        widgets.follow(lambda: (book.labels, taker.label), draw_classes)
+        widgets.follow(lambda: (project_samples.labels, taker.label), draw_classes)
         name = ui.input("New class").props("dense outlined").classes("narrow")
         adder = widgets.button("Add", widgets.reporting(add), icon="add", label="Add class")
         name.on("keydown.enter", lambda: adder.run_method("click"))
@@ -178,40 +178,40 @@ class _Shelf:
     """The samples by class, and the actions on selected ones."""
 
     def __init__(self, project: Project) -> None:
-        self._project, self._book = project, project.of(ProjectSamples)
+        self._project, self._project_samples = project, project.of(ProjectSamples)
         self._picked: dict[str, list[str]] = {}
         self._rows: dict[str, Samples] = {}
         self._counts: dict[str, _ClassCount] = {}
-        book = self._book
+        project_samples = self._project_samples
         with ui.element("div").classes("row-line shelf-head"):
             with ui.element("div").classes("grow"):
                 widgets.heading("Samples")
                 self._advice = ui.label().classes("quiet")
-            self._undo = widgets.button("Undo", guarded(book.undo), icon="undo")
+            self._undo = widgets.button("Undo", guarded(project_samples.undo), icon="undo")
         self._dropping()
         self._bar()
-        widgets.follow(lambda: book.labels, self._draw_classes)
+        widgets.follow(lambda: project_samples.labels, self._draw_classes)
         self._version = -1
         self._look()
         ui.timer(widgets.POLL_SECONDS, self._look)
 
     def _look(self) -> None:
-        """Follows the book without losing the keyboard focus."""
-        if self._version == self._book.version:
+        """Follows the samples without losing the keyboard focus."""
+        if self._version == self._project_samples.version:
             return
-        self._version = self._book.version
+        self._version = self._project_samples.version
         for label, row in self._rows.items():
-            row.show([{"id": sample.id, "held": sample.held} for sample in self._book.of(label)])
-        self._advice.set_text(widgets.plain(self._book.advice))
-        classes = self._book.classes
+            row.show([{"id": sample.id, "held": sample.held} for sample in self._project_samples.of(label)])
+        self._advice.set_text(widgets.plain(self._project_samples.advice))
+        classes = self._project_samples.classes
         most = max([entry.kept + entry.held for entry in classes], default=1)
         for entry in classes:
             if entry.label in self._counts:
                 self._counts[entry.label].show(entry, max(most, 1))
-        there = {sample.id for sample in self._book.samples}
+        there = {sample.id for sample in self._project_samples.samples}
         self._picked = {label: [i for i in ids if i in there] for label, ids in self._picked.items()}
-        self._undo.set_enabled(bool(self._book.can_undo))
-        what = self._book.can_undo
+        self._undo.set_enabled(bool(self._project_samples.can_undo))
+        what = self._project_samples.can_undo
         self._undo.set_text(f"Undo: {widgets.plain(what)}" if what else "Undo")
         self._show_bar()
 
@@ -224,7 +224,7 @@ class _Shelf:
     def _draw_classes(self) -> None:
         self._rows, self._counts, self._picked = {}, {}, {}
         with ui.element("div").classes("shelf"):
-            for label in self._book.labels:
+            for label in self._project_samples.labels:
                 with (
                     ui.element("section").classes("card whole").props(f'aria-label="Class {widgets.attribute(label)}"')
                 ):
@@ -253,10 +253,10 @@ class _Shelf:
     def _rename(self, label: str) -> None:
         with widgets.dialog(f"Rename {widgets.plain(label)}") as made:
             name = ui.input("Name", value=label).props("outlined autofocus")
-            widgets.choices(made, "Rename", lambda: self._book.rename_class(label, str(name.value or "")))
+            widgets.choices(made, "Rename", lambda: self._project_samples.rename_class(label, str(name.value or "")))
 
     def _remove_class(self, label: str) -> None:
-        guarded(lambda: self._book.remove_class(label))()
+        guarded(lambda: self._project_samples.remove_class(label))()
 
     # --- the selection
 
@@ -277,8 +277,8 @@ class _Shelf:
         count = len(self._ids)
         self._tools.set_visibility(count > 0)
         self._count.set_text(f"{count} selected")
-        if self._to.options != list(self._book.labels):
-            self._to.set_options(list(self._book.labels))
+        if self._to.options != list(self._project_samples.labels):
+            self._to.set_options(list(self._project_samples.labels))
 
     def _play(self) -> None:
         for label, ids in self._picked.items():
@@ -290,12 +290,12 @@ class _Shelf:
             raise InputError("choose a class to relabel as")
         ids = self._ids
         self._unpick()
-        self._book.relabel(ids, str(self._to.value))
+        self._project_samples.relabel(ids, str(self._to.value))
 
     def _remove(self, ids: list[str]) -> None:
-        there = {sample.id for sample in self._book.samples}
+        there = {sample.id for sample in self._project_samples.samples}
         if gone := [sample_id for sample_id in ids if sample_id in there]:
-            self._book.remove(gone)
+            self._project_samples.remove(gone)
 
     def _unpick(self) -> None:
         for row in self._rows.values():
@@ -307,7 +307,9 @@ class _Shelf:
 
     def _dropping(self) -> None:
         with ui.element("div").classes("drop-line"):
-            label = widgets.Choice([FROM_FILE, *self._book.labels], value=self._drop_label, label="Their class")
+            label = widgets.Choice(
+                [FROM_FILE, *self._project_samples.labels], value=self._drop_label, label="Their class"
+            )
             label.on_value_change(lambda event: setattr(self._project.of(DropChoice), "label", _label_of(event.value)))
             label.props("outlined options-dense").classes("field")
             zone = ui.element("div").classes("grow")
@@ -317,7 +319,7 @@ class _Shelf:
         ).classes("quiet small")
 
         def look() -> None:
-            options = [FROM_FILE, *self._book.labels]
+            options = [FROM_FILE, *self._project_samples.labels]
             if label.options != options:
                 label.set_options(options, value=self._drop_label)
 
@@ -326,9 +328,9 @@ class _Shelf:
         async def given(name: str, content: bytes) -> str:
             session = self._project.selected
             base = (session.of(Live).base if session else None) or self._usual()
-            taken = await asyncio.to_thread(self._book.drop, name, content, _label_of(label.value), base)
+            taken = await asyncio.to_thread(self._project_samples.drop, name, content, _label_of(label.value), base)
             ui.notify(f"{len(taken)} samples added", type="positive")
-            doubt = await asyncio.to_thread(self._book.doubts, taken)
+            doubt = await asyncio.to_thread(self._project_samples.doubts, taken)
             return f"{doubt} They were added; Undo removes them." if doubt else ""
 
         with zone:
@@ -338,7 +340,7 @@ class _Shelf:
     def _drop_label(self) -> str:
         """The label chosen for dropped files, kept over a reload."""
         label = self._project.of(DropChoice).label
-        return label if label in self._book.labels else FROM_FILE
+        return label if label in self._project_samples.labels else FROM_FILE
 
     def _usual(self) -> Base:
         base = usual_base(self._project, self._project.selected)

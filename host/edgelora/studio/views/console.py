@@ -16,7 +16,7 @@ from . import widgets
 
 
 def button(session: BoardSession) -> None:
-    """A button that opens the console of a board of the desk."""
+    """A button that opens the console of a board of the project."""
     name = session.state.name
     show = lambda: _show(name, session.device, session.submit_on_port)  # noqa: E731
     widgets.button("Console", widgets.reporting(show), icon="terminal", label=f"Console of {name}")

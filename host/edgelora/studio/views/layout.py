@@ -48,7 +48,7 @@ THEME_ICONS = {"auto": "brightness_auto", "light": "light_mode", "dark": "dark_m
 
 
 def show(app: FastAPI, project: Project) -> None:
-    """Adds the pages of a desk to the app."""
+    """Adds the pages of a project to the app."""
     pages.add_static_files(STATIC_URL, STATIC)
     add_routes(pages, project)
     pages.config.quasar_config["loadingBar"]["skipHijack"] = True  # it has no name for screen readers

@@ -314,17 +314,17 @@ class _Page:
                 if self.error:
                     return widgets.problem(_first_words(self.error), "allow more memory, or a larger adapter")
                 if self.chosen.offer:
-                    self._bought(self.chosen.offer, most, chart, wanted["ram"])
+                    self._show_offer(self.chosen.offer, most, chart, wanted["ram"])
 
         ui.timer(0.01, lambda: moved("ram", limit), once=True)
 
-    def _bought(self, bought: Offer, most: float, chart: LineChart, ram: int) -> None:
-        chosen, beyond = bought.choice.chosen, bought.choice.beyond
-        points = sorted((one.arena_bytes, one.gain / most) for one in bought.choice.frontier)
+    def _show_offer(self, offer: Offer, most: float, chart: LineChart, ram: int) -> None:
+        chosen, beyond = offer.choice.chosen, offer.choice.beyond
+        points = sorted((one.arena_bytes, one.gain / most) for one in offer.choice.frontier)
         share = chosen.gain / most
         series = [{"name": "configurations", "points": points, "dots": True, "ring": [chosen.arena_bytes, share]}]
         chart.show(f"{100 * share:.0f} % of the possible gain, with {_size(chosen.arena_bytes)}", series, limit=ram)
-        rows = [("expected gain", f"{100 * share:.0f} % of the maximum"), *_taken(bought.plan)]
+        rows = [("expected gain", f"{100 * share:.0f} % of the maximum"), *_taken(offer.plan)]
         if beyond:
             more = f"{100 * (beyond.gain - chosen.gain) / most:.0f} % more with {_size(beyond.arena_bytes)}"
             rows.append(("a larger budget", f"{more} of memory and an adapter of {_size(beyond.adapter_bytes)}"))
@@ -412,7 +412,7 @@ class _Page:
             total = max(1, run.head.total)
             over = run.status not in UNFINISHED
             bar.set_value(1.0 if over else run.done / total)
-            line.set_text(_told(run))
+            line.set_text(_progress_line(run))
             losses = [(float(one.step), one.loss) for one in run.updates if one.loss is not None]
             if losses:
                 message = f"Loss from {losses[0][1]:.3f} to {losses[-1][1]:.3f} nats in {len(losses)} updates"
@@ -527,7 +527,7 @@ class _Page:
                 ).classes("quiet")
 
 
-def _told(run: StudioRun) -> str:
+def _progress_line(run: StudioRun) -> str:
     """The progress of a run, in a line."""
     said = [
         f"update {run.done} of {run.head.total}",

@@ -15,8 +15,8 @@ from . import widgets
 
 def sample_card(project: Project) -> None:
     """Offers the sample project while the project is empty."""
-    book = project.of(ProjectSamples)
-    widgets.follow(lambda: len(book) == 0 and not project.sessions, lambda: _sample(project))
+    project_samples = project.of(ProjectSamples)
+    widgets.follow(lambda: len(project_samples) == 0 and not project.sessions, lambda: _sample(project))
 
 
 def _sample(project: Project) -> None:

@@ -18,19 +18,20 @@ from .signals import guarded
 
 def panel(project: Project, session: BoardSession) -> None:
     """The class, the button, and the last recording; space works like the button."""
-    book, live, taker = project.of(ProjectSamples), session.of(Live), project.of(Takers).of(session)
+    project_samples, live, taker = project.of(ProjectSamples), session.of(Live), project.of(Takers).of(session)
     widgets.follow(
-        lambda: (book.labels, live.is_running and live.base is not None), lambda: _controls(book, live, taker)
+        lambda: (project_samples.labels, live.is_running and live.base is not None),
+        lambda: _controls(project_samples, live, taker),
     )
 
 
-def _controls(book: ProjectSamples, live: Live, taker: Taker) -> None:
-    if not live.is_running or live.base is None or not book.labels:
+def _controls(project_samples: ProjectSamples, live: Live, taker: Taker) -> None:
+    if not live.is_running or live.base is None or not project_samples.labels:
         return
-    if taker.label not in book.labels:
-        taker.label = book.labels[0]
+    if taker.label not in project_samples.labels:
+        taker.label = project_samples.labels[0]
     with ui.element("div").classes("row-line hold-line").props('role=group aria-label="Hold to record"'):
-        label = widgets.Choice(list(book.labels), value=taker.label, label="Record")
+        label = widgets.Choice(list(project_samples.labels), value=taker.label, label="Record")
         label.props("dense outlined options-dense").classes("narrow")
         label.on_value_change(lambda event: setattr(taker, "label", str(event.value)))
         button = widgets.button("Hold while you do it", lambda: None, icon="fiber_manual_record", main=True)

@@ -22,7 +22,7 @@ COLORS = ("#0f6b5c", "#b3480f", "#3b4fa3", "#8a1a5b", "#5f6b0f", "#555555")
 
 def panel(project: Project) -> None:
     """A folded panel: the map is computed on request."""
-    book = project.of(ProjectSamples)
+    project_samples = project.of(ProjectSamples)
     with widgets.fold("Look for mislabelled samples", "scatter_plot"):
         ui.label(
             "Each sample as the network sees it. Samples that are much closer to another class than to their own are "
@@ -35,12 +35,12 @@ def panel(project: Project) -> None:
             base = usual_base(project, project.selected)
             if base is None:
                 raise InputError("there is no base network", remedy="add one to the project's folder bases")
-            found[:] = await asyncio.to_thread(sample_map, book, base)
+            found[:] = await asyncio.to_thread(sample_map, project_samples, base)
             made[0] += 1
 
         widgets.button("Draw the map", widgets.reporting(look), icon="scatter_plot")
         widgets.follow(lambda: made[0], lambda: _draw(found))
-        widgets.follow(lambda: (made[0], book.version), lambda: _suspects(book, found))
+        widgets.follow(lambda: (made[0], project_samples.version), lambda: _suspects(project_samples, found))
 
 
 def _draw(found: list[Spot]) -> None:
@@ -63,17 +63,20 @@ def _draw(found: list[Spot]) -> None:
             ui.label(label)
 
 
-def _suspects(book: ProjectSamples, found: list[Spot]) -> None:
+def _suspects(project_samples: ProjectSamples, found: list[Spot]) -> None:
     if not found:
         return
-    there = {sample.id: sample.label for sample in book.samples}
+    there = {sample.id: sample.label for sample in project_samples.samples}
     suspects = [spot for spot in found if spot.looks_like and there.get(spot.id) == spot.label]
     ui.label(f"{len(suspects)} look like another class." if suspects else "None looks like another class.")
     for number, spot in enumerate(suspects, 1):
         with ui.element("div").classes("row-line"):
             words = f"{number}: {spot.label} looks like {spot.looks_like}"
             ui.label(words).classes("grow")
-            relabel, delete = partial(book.relabel, [spot.id], spot.looks_like), partial(book.remove, [spot.id])
+            relabel, delete = (
+                partial(project_samples.relabel, [spot.id], spot.looks_like),
+                partial(project_samples.remove, [spot.id]),
+            )
             widgets.button(
                 f"Relabel as {spot.looks_like}", widgets.reporting(relabel), icon="label", label=f"Relabel {words}"
             )

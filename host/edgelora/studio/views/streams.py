@@ -34,8 +34,13 @@ def add_routes(app: FastAPI, project: Project) -> None:
 
     @app.get("/senses/thumb/{sample_id}")
     async def thumbnail(sample_id: str, points: int = 64) -> Response:
-        book = project.of(ProjectSamples)
-        return await _made(book, sample_id, partial(_picture, book, min(max(points, 8), 1000)), "application/json")
+        project_samples = project.of(ProjectSamples)
+        return await _made(
+            project_samples,
+            sample_id,
+            partial(_picture, project_samples, min(max(points, 8), 1000)),
+            "application/json",
+        )
 
     @app.get("/senses/asked/{number}")
     async def asked(number: int, board: str = "") -> Response:
@@ -45,8 +50,8 @@ def add_routes(app: FastAPI, project: Project) -> None:
 
     @app.get("/senses/wav/{sample_id}")
     async def sound(sample_id: str) -> Response:
-        book = project.of(ProjectSamples)
-        return await _made(book, sample_id, book.wav, "audio/wav")
+        project_samples = project.of(ProjectSamples)
+        return await _made(project_samples, sample_id, project_samples.wav, "audio/wav")
 
 
 async def _answer(socket: WebSocket, live: Live) -> None:
@@ -65,15 +70,17 @@ async def _answer(socket: WebSocket, live: Live) -> None:
             await socket.send_bytes(frame or b"")
 
 
-def _picture(book: ProjectSamples, points: int, sample: Sample) -> bytes:
+def _picture(project_samples: ProjectSamples, points: int, sample: Sample) -> bytes:
     import json
 
-    return json.dumps(book.thumbnail(sample, points)).encode()
+    return json.dumps(project_samples.thumbnail(sample, points)).encode()
 
 
-async def _made(book: ProjectSamples, sample_id: str, make: Callable[[Sample], bytes], kind: str) -> Response:
+async def _made(
+    project_samples: ProjectSamples, sample_id: str, make: Callable[[Sample], bytes], kind: str
+) -> Response:
     def work() -> Any:
-        return make(book.sample(sample_id))
+        return make(project_samples.sample(sample_id))
 
     try:
         content = await run.io_bound(work)
