@@ -26,11 +26,11 @@ from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin.session import NAT
-from edgelora.learn.training.base import pretrained_encoder, pretrained_language
-from edgelora.learn.training.loop import train
+from edgelora.learn.training.data.base import pretrained_encoder, pretrained_language
+from edgelora.learn.training.data.samples import Samples
 from edgelora.learn.training.recipe import MODES, Recipe
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.twin.loop import train
+from edgelora.learn.training.twin.twin_learner import TwinLearner
 from edgelora.model.datasets import text
 from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.datasets.har import ARMS, HAR_PEOPLE, HAR_SUBJECTS, load_har, load_har_arm

@@ -17,9 +17,9 @@ from edgelora.core.formats.ela import pack_adapter, unpack_adapter
 from edgelora.core.formats.elm import base_id, pack_model
 from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin.session import Session
+from edgelora.learn.training.data.samples import Samples
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.twin.twin_learner import TwinLearner
 from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.floatnet import attention
 from edgelora.model.floatnet import layers as floatnet_layers

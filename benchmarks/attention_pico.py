@@ -33,7 +33,7 @@ from edgelora.core.twin.session import Session
 from edgelora.learn.planning.cost import predict
 from edgelora.learn.planning.zeros import samples
 from edgelora.learn.training.recipe import MOMENTA, Settings
-from edgelora.learn.training.recompute import choose_recompute
+from edgelora.learn.training.run.recompute import choose_recompute
 from edgelora.model.floatnet import zoo
 
 from .model import random_adapter

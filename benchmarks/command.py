@@ -24,7 +24,7 @@ from edgelora.cli.demo import start_board
 from edgelora.cli.recipe_arguments import add_recipe, recipe_of
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.files import write_atomic
-from edgelora.learn.training.base import load_base
+from edgelora.learn.training.data.base import load_base
 from edgelora.learn.training.recipe import LIMITS, MODES, PLACEMENTS, Recipe
 
 from . import silicon

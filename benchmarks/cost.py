@@ -28,7 +28,7 @@ from edgelora.core.twin.session import Session
 from edgelora.learn.planning.cost import passes_of, predict
 from edgelora.learn.planning.zeros import SAMPLES, samples
 from edgelora.learn.training.recipe import MODES, Settings
-from edgelora.learn.training.recompute import choose_recompute, smallest_arena
+from edgelora.learn.training.run.recompute import choose_recompute, smallest_arena
 from edgelora.model.floatnet.zoo import Transformer, ds_cnn, har_net
 
 from .networks import RESIDUAL, Shape, dense_chain, image, language, network, quantized, tokens

@@ -19,12 +19,12 @@ from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import QuantModel
-from edgelora.learn.training.base import pretrained_har, pretrained_kws
-from edgelora.learn.training.host_run import as_board
-from edgelora.learn.training.loop import train
+from edgelora.learn.training.data.base import pretrained_har, pretrained_kws
+from edgelora.learn.training.data.samples import Samples
 from edgelora.learn.training.recipe import LEARNING_RATES, MODES, MOMENTA, Recipe, placed
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.run.host_run import as_board
+from edgelora.learn.training.twin.loop import train
+from edgelora.learn.training.twin.twin_learner import TwinLearner
 from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.datasets.har import HAR_SUBJECTS, load_har
 from edgelora.model.datasets.keywords import VOICES, load_kws

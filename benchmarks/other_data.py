@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, replace
 
-from edgelora.learn.training.base import pretrained
+from edgelora.learn.training.data.base import pretrained
 from edgelora.model.datasets.dataset import Dataset, load_dataset, save_dataset
 from edgelora.model.datasets.har import load_har
 from edgelora.model.datasets.keywords import FORMULA, PARTS, PRETRAINING, Recording, record

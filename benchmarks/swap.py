@@ -13,7 +13,7 @@ from edgelora.core.formats.ela import Adapter, AdapterLayer, pack_adapter
 from edgelora.core.formats.elm import base_id, pack_model
 from edgelora.core.formats.fixed_point import quantize_multiplier
 from edgelora.core.formats.network import Op, QuantModel, Tensor
-from edgelora.learn.training.base import WorkflowError
+from edgelora.learn.training.data.base import WorkflowError
 
 WIDTHS = (64,) * 8 + (28,)  # dense layers whose rank-4 adapter, A stored, is a file of exactly 4096 bytes
 RANK = 4

@@ -16,11 +16,11 @@ from edgelora.base.errors import InputError
 from edgelora.base.progress import Progress, no_progress
 from edgelora.base.workers import in_parallel
 from edgelora.core.formats.elm import pack_model, unpack_model
-from edgelora.learn.training.host_run import as_board
-from edgelora.learn.training.own_rows import rows_of
+from edgelora.learn.training.data.samples import Samples
+from edgelora.learn.training.heads.own_rows import rows_of
 from edgelora.learn.training.recipe import MODES, Recipe, placed
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.run.host_run import as_board
+from edgelora.learn.training.twin.twin_learner import TwinLearner
 from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.floatnet import layers as floatnet_layers
 from edgelora.model.floatnet.layers import Array, FloatNet

@@ -29,8 +29,8 @@ from edgelora.core.formats.files import write_atomic
 from edgelora.core.formats.wake_manifest import load_manifest
 from edgelora.core.front_ends import AudioFrontEnd
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.board_learner import BoardLearner
+from edgelora.learn.training.board.board_learner import BoardLearner
+from edgelora.learn.training.data.base import Base
 from edgelora.learn.wake.guard import Streams, StreamScore, scored
 from edgelora.learn.wake.learning import RECIPE, learn
 from edgelora.learn.wake.replay import FILE as REPLAY

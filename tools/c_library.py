@@ -19,10 +19,10 @@ import edgelora
 from edgelora.base.resources import ROOT
 from edgelora.core.formats.elm import unpack_model
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.exporting import header_of, sample_file_of
+from edgelora.learn.training.data.base import Base
+from edgelora.learn.training.data.exporting import header_of, sample_file_of
+from edgelora.learn.training.data.samples import Samples
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.samples import Samples
 
 sys.path.insert(0, str(Path(__file__).parent))
 

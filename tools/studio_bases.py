@@ -16,8 +16,8 @@ import edgelora
 from edgelora.base import resources
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.files import write_atomic
-from edgelora.learn.training.base import Base, pretrained_har, pretrained_kws
-from edgelora.learn.training.known import Known
+from edgelora.learn.training.data.base import Base, pretrained_har, pretrained_kws
+from edgelora.learn.training.heads.known import Known
 from edgelora.model.datasets import keywords
 from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.datasets.har import HAR_SUBJECTS, load_har

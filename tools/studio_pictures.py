@@ -26,7 +26,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from edgelora.fleet.federation import Federation
 from edgelora.fleet.plan import Plan
 from edgelora.fleet.simulate import simulate
-from edgelora.learn.training.base import load_base
+from edgelora.learn.training.data.base import load_base
 from edgelora.model.datasets.har import har_takes
 from edgelora.studio.training_options import PACKAGED
 

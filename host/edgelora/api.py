@@ -37,8 +37,9 @@ from edgelora.learn.planning import plan as planning_plan
 from edgelora.learn.planning.plan import Plan
 from edgelora.learn.report.record import Report
 from edgelora.learn.report.sections import render_html, write_report
-from edgelora.learn.training import adapter_sum, loop, metrics
-from edgelora.learn.training.base import (
+from edgelora.learn.training.board.board_learner import BoardLearner
+from edgelora.learn.training.board.board_run import RunOptions
+from edgelora.learn.training.data.base import (
     Base,
     WorkflowError,
     adapter_ranks,
@@ -47,13 +48,13 @@ from edgelora.learn.training.base import (
     load_part,
     load_parts,
 )
-from edgelora.learn.training.board_learner import BoardLearner
-from edgelora.learn.training.board_run import RunOptions
-from edgelora.learn.training.data_checks import Remarks
-from edgelora.learn.training.metrics import loss_unit
-from edgelora.learn.training.personalize import Task
+from edgelora.learn.training.data.data_checks import Remarks
+from edgelora.learn.training.data.samples import Samples
+from edgelora.learn.training.judge import metrics
+from edgelora.learn.training.judge.metrics import loss_unit
 from edgelora.learn.training.recipe import Recipe, inference
-from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.run.board_personalization import Task
+from edgelora.learn.training.twin import adapter_sum, loop
 from edgelora.model.datasets import dataset
 from edgelora.model.datasets.dataset import Dataset, Parts
 from edgelora.model.floatnet import pretraining

@@ -15,8 +15,8 @@ from processes import edgelora, result
 from edgelora.board.link.client import Link
 from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.formats.elm import pack_model
-from edgelora.learn.training.base import load_base
-from edgelora.learn.training.new_classes import add_stored_classes
+from edgelora.learn.training.data.base import load_base
+from edgelora.learn.training.heads.new_classes import add_stored_classes
 from edgelora.model.datasets import dataset
 
 CENTRES = {"rest": (4, -6, 0, 5, -3), "walk": (-8, 3, 5, -4, 2), "wave": (0, 9, -9, 9, -9), "jump": (9, 9, 9, -9, -9)}

@@ -10,7 +10,7 @@ from autoencoders import autoencoder, real_error, rows
 from fresh import slow
 from processes import edgelora, metric_lines, read_report, result
 
-from edgelora.learn.training.base import Base
+from edgelora.learn.training.data.base import Base
 from edgelora.model.datasets import dataset
 
 FEW = ("--rank", 4, "--epochs", 6)

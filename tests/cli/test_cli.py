@@ -18,7 +18,7 @@ from edgelora.board.link.client import Link
 from edgelora.core.formats import elm as formats_elm
 from edgelora.core.formats.elm import unpack_model
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.base import load_base
+from edgelora.learn.training.data.base import load_base
 from edgelora.model.datasets import dataset
 from edgelora.model.floatnet import files
 from edgelora.model.quantization.quantize import quantize

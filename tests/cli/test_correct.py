@@ -14,7 +14,7 @@ from processes import edgelora, result
 from studio_projects import reported
 
 from edgelora.learn.report.record import Sureness
-from edgelora.learn.training.base import load_base
+from edgelora.learn.training.data.base import load_base
 from edgelora.model.datasets.dataset import load_dataset
 from edgelora.model.datasets.har import har_takes
 from edgelora.studio.training_options import PACKAGED

@@ -11,7 +11,7 @@ import pytest
 from commands import edgelora, result
 
 from edgelora.core.formats.elm import pack_model
-from edgelora.learn.training.base import load_base
+from edgelora.learn.training.data.base import load_base
 from edgelora.model.datasets.har import har_takes
 from edgelora.studio.training_options import PACKAGED
 

@@ -13,7 +13,7 @@ from commands import edgelora, result
 from edgelora.base.resources import ROOT
 from edgelora.core.formats.elm import base_id, pack_model
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.base import load_base
+from edgelora.learn.training.data.base import load_base
 from edgelora.learn.training.recipe import Recipe
 from edgelora.model.datasets import dataset
 

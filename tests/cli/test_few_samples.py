@@ -16,12 +16,12 @@ from test_added_classes import windows
 from edgelora.board.link.client import Link
 from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.formats.elm import pack_model
-from edgelora.learn.training.base import Base, WorkflowError
-from edgelora.learn.training.board_learner import BoardLearner
-from edgelora.learn.training.early_stopping import Score, prepared
-from edgelora.learn.training.own_rows import contest
-from edgelora.learn.training.personalize import _make_rows
+from edgelora.learn.training.board.board_learner import BoardLearner
+from edgelora.learn.training.data.base import Base, WorkflowError
+from edgelora.learn.training.heads.own_rows import contest
+from edgelora.learn.training.judge.early_stopping import Score, prepared
 from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.run.board_personalization import _make_rows
 from edgelora.model.datasets import dataset
 
 NAMES = ["rest", "walk", "wave"]

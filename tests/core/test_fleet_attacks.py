@@ -17,7 +17,7 @@ from fleet_adversary import FLEET, Adversary, Included, TooFew, Vector, rule
 from fleet_member import Member
 
 from edgelora.core.twin import native_fleet
-from edgelora.core.twin.fleet import Policy, round_cost
+from edgelora.core.twin.fleet_update import Policy, round_cost
 from edgelora.core.twin.native_fleet import FleetError
 
 MATES, LEAST, COUNT = 3, 25, 40

@@ -16,7 +16,7 @@ import sanitized
 from fleet_member import Member, Next
 from numpy.typing import NDArray
 
-from edgelora.core.twin.fleet import Policy, round_cost
+from edgelora.core.twin.fleet_update import Policy, round_cost
 from edgelora.core.twin.native_fleet import FleetError
 
 FLEET = b"a fleet!"

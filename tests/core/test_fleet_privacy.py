@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgelora.core.twin.fleet import clip_update, gaussian_noise
+from edgelora.core.twin.fleet_update import clip_update, gaussian_noise
 
 FALSE_ALARMS = 1e-6  # of each test of a distribution, at most
 

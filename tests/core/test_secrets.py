@@ -24,7 +24,7 @@ import pytest
 from member_calls import round_in_clear, round_of_a_board
 
 from edgelora.base.resources import ROOT
-from edgelora.core.twin.fleet import clip_update, gaussian_noise
+from edgelora.core.twin.fleet_update import clip_update, gaussian_noise
 
 sys.path.insert(0, str(ROOT / "tools"))
 

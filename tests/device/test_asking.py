@@ -18,10 +18,10 @@ from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id, pack_model, unpack_model
 from edgelora.core.twin import device
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.asking import windows_to_label
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.own_rows import rows_of
-from edgelora.learn.training.samples import Samples, Source
+from edgelora.learn.training.data.base import Base
+from edgelora.learn.training.data.samples import Samples, Source
+from edgelora.learn.training.heads.asking import windows_to_label
+from edgelora.learn.training.heads.own_rows import rows_of
 
 PROGRAM = Path(__file__).parent / "programs" / "asking_runs.py"
 WINDOWS = 40

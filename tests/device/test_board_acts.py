@@ -18,9 +18,9 @@ from fresh import fresh_seeds
 from sensing import adapters, motion_base
 
 from edgelora.board.sim.virtual_board import UNIX_BINARY
-from edgelora.learn.training.actions import KEYS
-from edgelora.learn.training.base import Base, adapter_ranks
-from edgelora.learn.training.known import Known, Looker, Rule
+from edgelora.learn.streaming.main_program import KEYS
+from edgelora.learn.training.data.base import Base, adapter_ranks
+from edgelora.learn.training.heads.known import Known, Looker, Rule
 from edgelora.model.datasets import har
 from edgelora.model.datasets.dataset import Dataset
 

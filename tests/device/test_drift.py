@@ -17,7 +17,7 @@ from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id, pack_model, unpack_model
 from edgelora.core.twin import device, native
-from edgelora.learn.training.base import pretrained_har
+from edgelora.learn.training.data.base import pretrained_har
 from edgelora.model.datasets.har import load_har
 from edgelora.model.quantization.quantize import quantize_on
 

@@ -35,7 +35,7 @@ from edgelora.fleet import serial_member as fleet_board
 from edgelora.fleet.federation import Federation
 from edgelora.fleet.gateway import Gateway, running
 from edgelora.fleet.messages import Stage, Task, public_of
-from edgelora.fleet.personalize import personalized
+from edgelora.fleet.own_adapter import personalized
 from edgelora.fleet.plan import Plan
 from edgelora.fleet.policy import SUMS
 from edgelora.fleet.roster import Roster, Site
@@ -44,11 +44,11 @@ from edgelora.fleet.serial_member import BoardMember
 from edgelora.fleet.serial_members import bring_policy
 from edgelora.fleet.simulated_boards import boards_of, fleet_base
 from edgelora.fleet.web import board_server
-from edgelora.learn.training.base import Base, pretrained_har
+from edgelora.learn.training.data.base import Base, pretrained_har
+from edgelora.learn.training.data.samples import Samples
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.twin_learner import train_twin
-from edgelora.learn.training.warm_start import fleet_training, fleet_vector
+from edgelora.learn.training.twin.twin_learner import train_twin
+from edgelora.learn.training.twin.warm_start import fleet_training, fleet_vector
 from edgelora.model.datasets import har as datasets_har
 from edgelora.model.quantization.quantize import quantize
 

@@ -31,11 +31,11 @@ from edgelora.core.formats.elm import base_id, pack_model, unpack_model
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.twin import device as board
 from edgelora.core.twin import native
-from edgelora.learn.training.base import pretrained_har
-from edgelora.learn.training.early_stopping import Verdict
-from edgelora.learn.training.lifelong import Lifelong
+from edgelora.learn.training.data.base import pretrained_har
+from edgelora.learn.training.data.samples import Samples
+from edgelora.learn.training.judge.early_stopping import Verdict
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.run.lifelong import Lifelong
 from edgelora.model.datasets import har as datasets_har
 from edgelora.model.quantization.quantize import quantize_on
 

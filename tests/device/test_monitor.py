@@ -24,13 +24,13 @@ from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.monitor import Monitor, check_monitored, pack_monitor, unpack_monitor
 from edgelora.core.formats.signal import Normal
 from edgelora.core.twin.session import Session
-from edgelora.learn.training import loop
-from edgelora.learn.training.base import Base, adapter_ranks
-from edgelora.learn.training.machines import normal_windows, pretrained_autoencoder, scaled_inputs
-from edgelora.learn.training.monitor import Phases, Watch, watch_of
+from edgelora.learn.machines.machine_base import normal_windows, pretrained_autoencoder, scaled_inputs
+from edgelora.learn.machines.machine_monitor import Phases, Watch, watch_of
+from edgelora.learn.training.data.base import Base, adapter_ranks
+from edgelora.learn.training.data.samples import Samples
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.twin import loop
+from edgelora.learn.training.twin.twin_learner import TwinLearner
 from edgelora.model.datasets import machines
 from edgelora.model.datasets.machines import MACHINE_WINDOW, machine_signal
 

@@ -20,8 +20,8 @@ from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import Op, QuantModel, Tensor
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.streaming import Vote, listen_on_twin
+from edgelora.learn.streaming.decisions import Vote, listen_on_twin
+from edgelora.learn.training.data.base import Base
 
 PROGRAMS = Path(__file__).parent / "programs"
 

@@ -16,7 +16,7 @@ from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.twin import device
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.data.samples import Samples
 
 PROGRAM = Path(__file__).parent / "programs" / "teaching_runs.py"
 Call = tuple[str, str, int]

@@ -30,15 +30,15 @@ from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.twin import binding
-from edgelora.learn.training import base as training_base
-from edgelora.learn.training.board_paths import SAMPLES_PATH
-from edgelora.learn.training.board_run import NAME
-from edgelora.learn.training.early_stopping import Course, prepared
-from edgelora.learn.training.loop import train
+from edgelora.learn.training.board.board_paths import SAMPLES_PATH
+from edgelora.learn.training.board.board_run import NAME
+from edgelora.learn.training.data import base as training_base
+from edgelora.learn.training.data.samples import Samples
+from edgelora.learn.training.judge.early_stopping import Course, prepared
 from edgelora.learn.training.recipe import MODES, Recipe
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.twin_learner import TwinLearner, guard_twin, train_twin
-from edgelora.learn.training.warm_start import fleet_training, fleet_vector, restarted
+from edgelora.learn.training.twin.loop import train
+from edgelora.learn.training.twin.twin_learner import TwinLearner, guard_twin, train_twin
+from edgelora.learn.training.twin.warm_start import fleet_training, fleet_vector, restarted
 from edgelora.model.datasets import har as datasets_har
 from edgelora.model.datasets.dataset import held_out
 from edgelora.model.quantization.quantize import quantize

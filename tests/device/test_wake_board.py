@@ -14,7 +14,7 @@ from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.wake_manifest import WakeManifest
 from edgelora.core.front_ends import heard_as
 from edgelora.core.twin import device
-from edgelora.learn.training.base import Base
+from edgelora.learn.training.data.base import Base
 from edgelora.learn.wake.teaching import LEAD, Owner, Pupil, Recorded, lessons
 from edgelora.learn.wake.word import Rule, WakeWord
 from edgelora.model.datasets.capture import Capture, save_wav

@@ -21,7 +21,7 @@ from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.twin import device
 from edgelora.core.twin.regions import layout
-from edgelora.learn.training.base import Base, opened
+from edgelora.learn.training.data.base import Base, opened
 from edgelora.learn.training.words import TwinWords, integer_logits, own, suggested
 from edgelora.model.datasets import text
 from edgelora.model.floatnet.zoo import LANGUAGE

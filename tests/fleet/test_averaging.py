@@ -26,7 +26,7 @@ from edgelora.fleet.federation import Call, Federation, Total
 from edgelora.fleet.plan import RATES, Plan
 from edgelora.fleet.simulate import of_twins, plain_loop, write_page
 from edgelora.fleet.simulated_boards import boards_of, fleet_base, update_of
-from edgelora.learn.training.warm_start import fleet_training, fleet_vector, restarted, scale_of
+from edgelora.learn.training.twin.warm_start import fleet_training, fleet_vector, restarted, scale_of
 
 PLAN = Plan(rounds=3, seed=7, masks=False, server_rate=300, server_momentum=100)
 

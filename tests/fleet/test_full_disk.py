@@ -111,7 +111,7 @@ def test_a_disk_that_stays_full_keeps_the_round_before(
 
 
 def fleet_vector_of(call: federation.Call):  # type: ignore[no-untyped-def]
-    from edgelora.learn.training.warm_start import fleet_vector
+    from edgelora.learn.training.twin.warm_start import fleet_vector
 
     return fleet_vector(call.adapter).astype("int64")
 

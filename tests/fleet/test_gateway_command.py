@@ -16,16 +16,16 @@ from commands import edgelora, result
 from fleet_boards import learned
 
 from edgelora.core.formats.elm import pack_model
-from edgelora.core.twin.fleet import clip_update
+from edgelora.core.twin.fleet_update import clip_update
 from edgelora.fleet.messages import Task
 from edgelora.fleet.roster import Site
 from edgelora.fleet.secagg import Round
 from edgelora.fleet.simulated_boards import Boards
 from edgelora.fleet.web import GatewayClient
-from edgelora.learn.training.base import Base, load_part, pretrained_har
+from edgelora.learn.training.data.base import Base, load_part, pretrained_har
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.twin_learner import TwinLearner
-from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.learn.training.twin.twin_learner import TwinLearner
+from edgelora.learn.training.twin.warm_start import fleet_vector
 from edgelora.model.quantization.quantize import quantize
 
 COMMAND = Path(sys.executable).parent / "edgelora"

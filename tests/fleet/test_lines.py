@@ -34,7 +34,7 @@ from edgelora.fleet.serial_members import serial_boards
 from edgelora.fleet.simulated_boards import fleet_base
 from edgelora.fleet.web import GatewayClient, local_server
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.twin.twin_learner import TwinLearner
 
 PROGRAMS = ROOT / "tests" / "device" / "programs"
 

@@ -14,18 +14,18 @@ import pytest
 from fleet_boards import Fleet, learned
 
 from edgelora.core.formats.elm import pack_model
-from edgelora.core.twin.fleet import Policy, clip_update, gaussian_noise
+from edgelora.core.twin.fleet_update import Policy, clip_update, gaussian_noise
 from edgelora.core.twin.native_fleet import FleetError
 from edgelora.fleet.member import Identity, MemberError, Past, TwinMember
 from edgelora.fleet.messages import Stage, Task, public_of
 from edgelora.fleet.policy import SUMS
 from edgelora.fleet.roster import Roster
 from edgelora.fleet.secagg import Round
-from edgelora.learn.training.base import Base, load_part, pretrained_har
+from edgelora.learn.training.data.base import Base, load_part, pretrained_har
+from edgelora.learn.training.data.samples import Samples
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.twin_learner import TwinLearner
-from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.learn.training.twin.twin_learner import TwinLearner
+from edgelora.learn.training.twin.warm_start import fleet_vector
 from edgelora.model.quantization.quantize import quantize
 
 

@@ -32,7 +32,7 @@ from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.board.virtual_boards import SimHandle
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id
-from edgelora.core.twin.fleet import clip_update
+from edgelora.core.twin.fleet_update import clip_update
 from edgelora.fleet import federation
 from edgelora.fleet.federation import Call, Federation, Total
 from edgelora.fleet.member import Identity, TwinMember
@@ -43,9 +43,9 @@ from edgelora.fleet.roster import Site
 from edgelora.fleet.secagg_rounds import Deliver, in_stages, task_of
 from edgelora.fleet.simulated_boards import Boards, fleet_base
 from edgelora.fleet.web import GatewayClient
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.learn.training.data.base import Base
+from edgelora.learn.training.data.samples import Samples
+from edgelora.learn.training.twin.warm_start import fleet_vector
 from edgelora.learn.updates.keys import load_public_keys, pack_trust
 from edgelora.model.datasets.har import ARMS, load_har_arm
 

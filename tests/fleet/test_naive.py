@@ -37,8 +37,8 @@ from edgelora.fleet.secagg_rounds import federate_site
 from edgelora.fleet.serial_members import serial_boards
 from edgelora.fleet.simulated_boards import boards_of, fleet_base
 from edgelora.fleet.web import local_server
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.learn.training.data.base import Base
+from edgelora.learn.training.twin.warm_start import fleet_vector
 from edgelora.learn.updates.keys import pack_trust
 
 PLAN = Plan(boards=3, rounds=5, rank=1, least=3, colluders=0, seed=4)

@@ -17,7 +17,7 @@ from edgelora.board.link.client import Link
 from edgelora.board.sim import virtual_board
 from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.board.virtual_boards import SimHandle
-from edgelora.core.twin.fleet import Policy
+from edgelora.core.twin.fleet_update import Policy
 from edgelora.fleet.member import Identity
 from edgelora.fleet.messages import Task
 from edgelora.fleet.plan import Plan

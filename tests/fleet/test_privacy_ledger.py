@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fresh import fresh_seeds, rounds
 
 from edgelora.base.errors import InputError, MissingPackage
-from edgelora.core.twin.fleet import Policy
+from edgelora.core.twin.fleet_update import Policy
 from edgelora.fleet import federation, privacy
 from edgelora.fleet import federation as fleet_federation
 from edgelora.fleet import ledger as ledgers
@@ -35,8 +35,8 @@ from edgelora.fleet.secagg import RoundAborted
 from edgelora.fleet.secagg_rounds import federate_site
 from edgelora.fleet.simulate import write_page
 from edgelora.fleet.simulated_boards import boards_of, fleet_base
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.learn.training.data.base import Base
+from edgelora.learn.training.twin.warm_start import fleet_vector
 
 ANY = Policy()  # accepts any task
 PLAN = Plan(boards=3, rounds=2, rank=1, least=2, colluders=0, seed=4, patience=1.0)

@@ -26,9 +26,9 @@ from edgelora.fleet.gateway import Gateway, running
 from edgelora.fleet.rollout import PublishError
 from edgelora.fleet.roster import Site
 from edgelora.fleet.web import board_server
-from edgelora.learn.training.base import Base, load_part, pretrained_har
+from edgelora.learn.training.data.base import Base, load_part, pretrained_har
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.twin.twin_learner import TwinLearner
 from edgelora.learn.updates.keys import pack_trust
 from edgelora.learn.updates.releasing import releases
 from edgelora.model.quantization.quantize import quantize

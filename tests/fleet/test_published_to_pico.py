@@ -22,9 +22,9 @@ from edgelora.fleet.gateway import Gateway, running
 from edgelora.fleet.roster import Site
 from edgelora.fleet.serial_members import serial_boards
 from edgelora.fleet.simulated_boards import fleet_base
-from edgelora.learn.training.base import Base
+from edgelora.learn.training.data.base import Base
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.twin.twin_learner import TwinLearner
 from edgelora.learn.updates.keys import load_public_keys, pack_trust
 
 RANK = 2

@@ -27,8 +27,8 @@ from edgelora.fleet.privacy import ADJACENCY, BudgetSpent, Spent
 from edgelora.fleet.roster import Site
 from edgelora.fleet.secagg_rounds import federate_site
 from edgelora.fleet.simulated_boards import boards_of, fleet_base
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.learn.training.data.base import Base
+from edgelora.learn.training.twin.warm_start import fleet_vector
 
 DELTA = 1e-5
 NOISY = Plan(boards=6, rounds=40, rank=1, mode="frozen_a", share=0.5, clip=2000, noise=1.0, least=2, colluders=0)

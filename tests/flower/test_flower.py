@@ -28,7 +28,7 @@ from edgelora.fleet.secagg import RoundAborted
 from edgelora.fleet.sim_grid import PoolGrid
 from edgelora.fleet.simulate import judge_of, simulate
 from edgelora.fleet.simulated_boards import Boards, boards_of, fleet_base
-from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.learn.training.twin.warm_start import fleet_vector
 
 PLAN = Plan(boards=12, rounds=2, share=0.6, noise=1.0, clip=2000, least=3, masks=False, seed=11)
 

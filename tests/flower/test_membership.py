@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 from fresh import rounds
 
-from edgelora.core.twin.fleet import clip_update
+from edgelora.core.twin.fleet_update import clip_update
 from edgelora.fleet import averaging, privacy
 from edgelora.fleet.client_training import fresh_adapter
 from edgelora.fleet.plan import Plan
 from edgelora.fleet.simulated_boards import boards_of, fleet_base, private_update, update_of
-from edgelora.learn.training.warm_start import fleet_vector, restarted
+from edgelora.learn.training.twin.warm_start import fleet_vector, restarted
 
 OPEN = Plan(boards=60, rounds=1, least=8, masks=False, seed=1)  # neither clip nor noise
 TIGHT = replace(OPEN, clip=1500, noise=4.0, masks=True)  # the attacker sees the sum

@@ -28,8 +28,8 @@ from edgelora.core.formats.network import QuantModel
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.front_ends import AudioFrontEnd, SpectralFrontEnd
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.base import load_base
-from edgelora.learn.training.streaming import Take, as_heard, as_recorded, hear_all, hear_on_board, record_on_board
+from edgelora.learn.streaming.decisions import Take, as_heard, as_recorded, hear_all, hear_on_board, record_on_board
+from edgelora.learn.training.data.base import load_base
 
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
 

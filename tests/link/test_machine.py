@@ -13,9 +13,9 @@ from processes import edgelora, result
 from edgelora.cli import demo_machine as demo
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.signal import Normal
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.machines import normal_windows, pretrained_autoencoder, scaled_inputs
-from edgelora.learn.training.monitor import Phases, watch_of
+from edgelora.learn.machines.machine_base import normal_windows, pretrained_autoencoder, scaled_inputs
+from edgelora.learn.machines.machine_monitor import Phases, watch_of
+from edgelora.learn.training.data.base import Base
 from edgelora.learn.training.recipe import Recipe
 from edgelora.model.datasets.machines import machine_signal
 

@@ -20,9 +20,9 @@ from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.network import Op
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.front_ends import AUDIO_SIZE, audio_signal
-from edgelora.learn.training.base import Base, load_base
-from edgelora.learn.training.recording import Takes, Window
-from edgelora.learn.training.streaming import Take, as_recorded
+from edgelora.learn.streaming.decisions import Take, as_recorded
+from edgelora.learn.streaming.sample_windows import Takes, Window
+from edgelora.learn.training.data.base import Base, load_base
 from edgelora.model.datasets.dataset import Dataset, load_dataset, save_dataset
 from edgelora.model.datasets.recordings import inputs_of
 

@@ -24,10 +24,10 @@ from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id, pack_model, unpack_model
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.board_learner import BoardLearner
+from edgelora.learn.streaming.decisions import listen_on_twin
+from edgelora.learn.training.board.board_learner import BoardLearner
+from edgelora.learn.training.data.base import Base
 from edgelora.learn.training.recipe import inference
-from edgelora.learn.training.streaming import listen_on_twin
 
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
 DRAWN = """

@@ -26,14 +26,14 @@ from edgelora.core.twin import device, native, native_fleet, native_frontend
 from edgelora.core.twin.trainable import trainable
 from edgelora.fleet import member
 from edgelora.fleet.averaging import board_seed
-from edgelora.learn.training.actions import Act, Wish, program
-from edgelora.learn.training.base import Base, labels_of
-from edgelora.learn.training.board_run import Pace
-from edgelora.learn.training.early_stopping import prepared
-from edgelora.learn.training.monitor import Phases
+from edgelora.learn.machines.machine_monitor import Phases
+from edgelora.learn.streaming.main_program import Act, Wish, program
+from edgelora.learn.streaming.sample_windows import Takes, Window
+from edgelora.learn.training.board.board_run import Pace
+from edgelora.learn.training.data.base import Base, labels_of
+from edgelora.learn.training.data.samples import Samples
+from edgelora.learn.training.judge.early_stopping import prepared
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.recording import Takes, Window
-from edgelora.learn.training.samples import Samples
 from edgelora.learn.wake.word import Rule as WakeRule
 from edgelora.model.datasets.dataset import held_out
 from edgelora.studio.file_import import unlike
@@ -50,10 +50,10 @@ NOT_THE_DEVICES = {  # names with equal values by chance, or of the core's own e
     ("fleet/roster.py", "SERVER"),  # an index in the core's messages
 }
 WORDED = {  # calculations with the device's numbers that are for texts only, or a rule of the host itself, by module
-    ("learn/training/asking.py", "asking.margin / ONE"),
-    ("learn/training/confidence.py", "self.least / ONE"),
-    ("learn/training/confidence.py", "self.least > ONE"),
-    ("learn/training/early_stopping.py", "len(self.samples) >= HELD_OUT * LEAST_JUDGED"),
+    ("learn/training/heads/asking.py", "asking.margin / ONE"),
+    ("learn/training/heads/confidence.py", "self.least / ONE"),
+    ("learn/training/heads/confidence.py", "self.least > ONE"),
+    ("learn/training/judge/early_stopping.py", "len(self.samples) >= HELD_OUT * LEAST_JUDGED"),
     ("model/datasets/dataset.py", "HELD_OUT * LEAST_TESTED"),
     ("studio/training_options.py", "np.bincount(data.y, minlength=2).min() >= HELD_OUT ** 2"),
 }
@@ -231,8 +231,8 @@ def test_a_copy_is_found(name: str) -> None:
     if name == "better":
         source = source.replace("self, ", "")
         changed = changed.replace("self, ", "")
-    assert written_again("learn/training/metrics.py", source)
-    assert changed != source and not {name, "of"} & set(written_again("learn/training/metrics.py", changed))
+    assert written_again("learn/training/judge/metrics.py", source)
+    assert changed != source and not {name, "of"} & set(written_again("learn/training/judge/metrics.py", changed))
 
 
 def defaults(function: Callable[..., object]) -> dict[str, object]:

@@ -25,6 +25,14 @@ def test_the_design_lists_the_storeys() -> None:
     assert re.findall(r"^\| `(\w+)`", text, re.MULTILINE) == re.findall(r"\w+", " ".join(layers))
 
 
+def test_the_design_lists_what_training_holds() -> None:
+    """Few enough files and folders that a reader can tell from outside what each is for."""
+    table = (ROOT / "DESIGN.md").read_text().split("\n| in `learn/training` |")[1].split("\n\n")[0]
+    listed = re.findall(r"^\| `(\w+)`", table, re.MULTILINE)
+    there = {path.stem for path in (PACKAGE / "learn" / "training").iterdir()} - {"__init__", "__pycache__"}
+    assert len(listed) <= 8 and set(listed) == there
+
+
 def test_packages_hold_a_docstring_alone() -> None:
     """Imports name the module that defines a name. Only the package's own `__init__` is for users."""
     for face in PACKAGE.rglob("__init__.py"):

@@ -361,7 +361,7 @@ def test_demo_keywords(newcomer: User, board: str) -> None:
 
 
 def test_caches_are_where_the_system_keeps_them(user: User) -> None:
-    imports = "from edgelora.model.datasets import speech; from edgelora.learn.training import base"
+    imports = "from edgelora.model.datasets import speech; from edgelora.learn.training.data import base"
     code = f"{imports}; print(speech.CACHE, base.CACHE)"
     found = user.python(code).split()
     assert all(Path(path).is_relative_to(user.folder.parent / ".cache" / "edgelora") for path in found)

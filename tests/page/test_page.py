@@ -19,10 +19,10 @@ from edgelora.base.resources import ROOT
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import unpack_model
 from edgelora.core.twin import device
-from edgelora.learn.training.board_run import NAME
-from edgelora.learn.training.on_twin import board_model, board_store
+from edgelora.learn.training.board.board_run import NAME
+from edgelora.learn.training.data.samples import Samples, Source
 from edgelora.learn.training.recipe import Recipe, inference
-from edgelora.learn.training.samples import Samples, Source
+from edgelora.learn.training.twin.on_twin import board_model, board_store
 
 sys.path.insert(0, str(ROOT / "tools"))
 

@@ -24,9 +24,9 @@ from edgelora.board.profiles import load_board
 from edgelora.board.sim import virtual_board
 from edgelora.board.sim.world import set_world
 from edgelora.board.virtual_boards import SimHandle
-from edgelora.learn.training.actions import KEPT_PATH, MAIN_PATH, Act, Sense, Wish
-from edgelora.learn.training.actions import program as main_py
-from edgelora.learn.training.base import load_base
+from edgelora.learn.streaming.main_program import KEPT_PATH, MAIN_PATH, Act, Sense, Wish
+from edgelora.learn.streaming.main_program import program as main_py
+from edgelora.learn.training.data.base import load_base
 from edgelora.studio.training_options import PACKAGED
 
 BOARD = "virtual-pico-stock"

@@ -14,7 +14,7 @@ from edgelora.board.profiles import load_board
 from edgelora.board.romfs import make_romfs
 from edgelora.core.formats.elm import pack_model
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.twin.twin_learner import TwinLearner
 from edgelora.model.datasets import text
 from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.floatnet import zoo

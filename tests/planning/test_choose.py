@@ -13,9 +13,9 @@ from edgelora.core.twin import regions
 from edgelora.learn.planning.choose import Budget, choose, frontier
 from edgelora.learn.planning.plan import plan
 from edgelora.learn.planning.sensitivity import METHODS, Gains, sensitivity, weight_gradients
+from edgelora.learn.training.data.samples import Samples
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.twin_learner import train_twin
+from edgelora.learn.training.twin.twin_learner import train_twin
 from edgelora.model.floatnet import layers as floatnet_layers
 from edgelora.model.floatnet import train
 from edgelora.model.floatnet.layers import FloatNet, build, conv, dense, mean

@@ -19,9 +19,9 @@ from edgelora.learn.planning.cost import passes_of
 from edgelora.learn.planning.plan import plan
 from edgelora.learn.planning.plan_file import PlanError, load_plan
 from edgelora.learn.planning.zeros import samples
-from edgelora.learn.training import recompute
 from edgelora.learn.training.recipe import Recipe, Settings
-from edgelora.learn.training.recompute import choose_recompute, smallest_arena
+from edgelora.learn.training.run import recompute
+from edgelora.learn.training.run.recompute import choose_recompute, smallest_arena
 from edgelora.model.floatnet.layers import FloatNet, build, conv, dense, depthwise, mean
 from edgelora.model.floatnet.zoo import Transformer
 from edgelora.model.quantization.quantize import quantize

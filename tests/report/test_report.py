@@ -33,7 +33,7 @@ from edgelora.learn.report.metrics import Metrics, read_metrics
 from edgelora.learn.report.plan_page import write_plan_report
 from edgelora.learn.report.record import Change, LayerRow, Report, ReportError, read_report
 from edgelora.learn.report.sections import device_code, render_html, write_report
-from edgelora.learn.training.early_stopping import Verdict
+from edgelora.learn.training.judge.early_stopping import Verdict
 from edgelora.learn.training.recipe import Recipe
 
 LABELS = ["climbing stairs", "descending", "walking", "running", "cycling", "sitting"]

@@ -20,7 +20,7 @@ from edgelora.base.errors import InputError
 from edgelora.board import virtual_boards
 from edgelora.board.sim import virtual_board
 from edgelora.board.sim.world import driven_pins, set_world
-from edgelora.learn.training.actions import Act
+from edgelora.learn.streaming.main_program import Act
 from edgelora.model.datasets import har
 from edgelora.studio.actions import Acts
 from edgelora.studio.project import Project

@@ -30,9 +30,9 @@ from edgelora.board.link.serial_line import SerialLine
 from edgelora.board.sim import virtual_board
 from edgelora.core.formats import elu
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.base import adapter_ranks, load_base
+from edgelora.learn.training.data.base import adapter_ranks, load_base
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.twin.twin_learner import TwinLearner
 from edgelora.studio import adapter_actions
 from edgelora.studio import board_session as sessions
 from edgelora.studio import project as desks

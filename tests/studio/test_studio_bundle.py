@@ -16,7 +16,7 @@ from studio_projects import collect
 from studio_user import Visitor, visit
 
 from edgelora.base.errors import InputError
-from edgelora.learn.training.actions import Act
+from edgelora.learn.streaming.main_program import Act
 from edgelora.studio import bundle
 from edgelora.studio.actions import Acts
 from edgelora.studio.project import Project

@@ -31,9 +31,9 @@ from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.npz import write_npz
 from edgelora.core.formats.signal import Normal
 from edgelora.core.front_ends import AUDIO_SIZE, AudioFrontEnd, audio_signal
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.recording import alone, lead_of
-from edgelora.learn.training.streaming import Take, as_recorded
+from edgelora.learn.streaming.decisions import Take, as_recorded
+from edgelora.learn.streaming.sample_windows import alone, lead_of
+from edgelora.learn.training.data.base import Base
 from edgelora.model.datasets import keywords
 from edgelora.model.datasets.dataset import held_out
 from edgelora.model.datasets.recordings import inputs_of, load_capture

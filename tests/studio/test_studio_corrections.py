@@ -19,9 +19,9 @@ from studio_projects import PERSON
 
 from edgelora.base.errors import InputError
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.confidence import ONE, UNSURE, least_of
-from edgelora.learn.training.correcting import taught
-from edgelora.learn.training.recording import alone
+from edgelora.learn.streaming.correcting import taught
+from edgelora.learn.streaming.sample_windows import alone
+from edgelora.learn.training.heads.confidence import ONE, UNSURE, least_of
 from edgelora.model.datasets.har import har_takes
 from edgelora.studio.corrections import ADAPTER, MOST_KEPT, Correctors
 from edgelora.studio.live import Live, Said

@@ -20,8 +20,8 @@ from playwright.sync_api import Locator, Page, expect
 from edgelora.board import virtual_boards
 from edgelora.board.devices import Device
 from edgelora.board.sim import virtual_board
-from edgelora.learn.training.base import load_base
-from edgelora.learn.training.board_run import NAME
+from edgelora.learn.training.board.board_run import NAME
+from edgelora.learn.training.data.base import load_base
 from edgelora.model.datasets import har
 from edgelora.studio import adapter_actions
 from edgelora.studio.board_session import BoardSession

@@ -25,9 +25,9 @@ from edgelora.board.link.replies import StoreState
 from edgelora.board.sim import virtual_board
 from edgelora.core.formats.ela import unpack_adapter
 from edgelora.learn.report.metrics import Update
-from edgelora.learn.training.base import load_base
-from edgelora.learn.training.board_run import RunOptions
-from edgelora.learn.training.metrics import Measure
+from edgelora.learn.training.board.board_run import RunOptions
+from edgelora.learn.training.data.base import load_base
+from edgelora.learn.training.judge.metrics import Measure
 from edgelora.model.datasets.dataset import Dataset, save_dataset
 from edgelora.studio.job import Job
 from edgelora.studio.project import Project

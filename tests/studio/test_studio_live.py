@@ -22,8 +22,8 @@ from edgelora.base.errors import InputError
 from edgelora.board.devices import Device
 from edgelora.board.sim import virtual_board
 from edgelora.core.formats.elm import pack_model
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.streaming import listen_on_twin
+from edgelora.learn.streaming.decisions import listen_on_twin
+from edgelora.learn.training.data.base import Base
 from edgelora.studio import live as live_module
 from edgelora.studio.board_session import BoardSession
 from edgelora.studio.live import DECISIONS_KEPT, Cursor, Live, Said, Sensor, Tape

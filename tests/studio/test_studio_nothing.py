@@ -19,7 +19,7 @@ from studio_projects import PERSON
 from edgelora.base.errors import InputError
 from edgelora.board.devices import Device
 from edgelora.board.sim import virtual_board
-from edgelora.learn.training.known import NOTHING
+from edgelora.learn.training.heads.known import NOTHING
 from edgelora.model.datasets.har import har_takes
 from edgelora.studio.actions import Acts
 from edgelora.studio.board_session import BoardSession

@@ -17,7 +17,7 @@ from playwright.sync_api import Page, expect
 
 import edgelora
 from edgelora.learn.report.conclusion import TITLES
-from edgelora.learn.training.base import load_base
+from edgelora.learn.training.data.base import load_base
 from edgelora.model.datasets import keywords, speech
 from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.datasets.speech import RATE

@@ -6,7 +6,7 @@ import numpy as np
 
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.base import Base, adapter_ranks
+from edgelora.learn.training.data.base import Base, adapter_ranks
 from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.floatnet import layers
 from edgelora.model.quantization.quantize import quantize

@@ -20,14 +20,14 @@ from edgelora.core.formats.elt import TokenTable
 from edgelora.core.formats.network import Op, QuantModel, Tensor
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.formats.wake_manifest import WakeManifest
-from edgelora.core.twin.fleet import Policy
+from edgelora.core.twin.fleet_update import Policy
 from edgelora.core.twin.session import Session
 from edgelora.fleet.member import Identity, Past, TwinMember
 from edgelora.fleet.messages import Task
 from edgelora.fleet.secagg import Round
-from edgelora.learn.training.machines import pretrained_autoencoder, scaled_inputs
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.learn.machines.machine_base import pretrained_autoencoder, scaled_inputs
+from edgelora.learn.training.data.samples import Samples
+from edgelora.learn.training.twin.warm_start import fleet_vector
 from edgelora.learn.updates import keys
 from edgelora.model.datasets import text
 

@@ -19,7 +19,7 @@ import numpy as np
 from fleet_member import Member
 from numpy.typing import NDArray
 
-from edgelora.core.twin.fleet import Policy
+from edgelora.core.twin.fleet_update import Policy
 from edgelora.core.twin.native_fleet import FleetError
 
 FLEET = b"a fleet!"

@@ -19,8 +19,8 @@ from edgelora.fleet.averaging import board_seed
 from edgelora.fleet.messages import MAX_COHORT, Stage, Task, public_of
 from edgelora.fleet.roster import Roster, Site
 from edgelora.fleet.secagg import Round
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.warm_start import fleet_training
+from edgelora.learn.training.data.samples import Samples
+from edgelora.learn.training.twin.warm_start import fleet_training
 
 PARAMETERS = 632
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edgelora.core.twin.fleet import Policy
+from edgelora.core.twin.fleet_update import Policy
 from edgelora.fleet import federation
 from edgelora.fleet import gateway as fleet_gateway
 from edgelora.fleet.averaging import board_seed
@@ -28,8 +28,8 @@ from edgelora.fleet.secagg_rounds import Deliver, in_stages
 from edgelora.fleet.simulate import pooled
 from edgelora.fleet.simulated_boards import boards_of
 from edgelora.fleet.web import local_server
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.data.base import Base
+from edgelora.learn.training.data.samples import Samples
 
 HASHED = Plan(rounds=3, seed=7, noise=1.0, clip=4000, least=8, colluders=0, deadline=300.0, patience=300.0)
 GATEWAYS = 2  # Flower nodes, each with its own gateway

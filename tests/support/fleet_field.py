@@ -17,16 +17,16 @@ from edgelora.board.sim import virtual_board
 from edgelora.board.virtual_boards import SimHandle
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id, pack_model
-from edgelora.core.twin.fleet import clip_update
+from edgelora.core.twin.fleet_update import clip_update
 from edgelora.fleet.messages import Task, public_of
 from edgelora.fleet.policy import SUMS
 from edgelora.fleet.roster import Roster, Site
 from edgelora.fleet.serial_members import bring_policy
-from edgelora.learn.training.base import Base, load_part, pretrained_har
+from edgelora.learn.training.data.base import Base, load_part, pretrained_har
+from edgelora.learn.training.data.samples import Samples
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.twin_learner import TwinLearner
-from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.learn.training.twin.twin_learner import TwinLearner
+from edgelora.learn.training.twin.warm_start import fleet_vector
 from edgelora.learn.updates.keys import load_key
 from edgelora.model.quantization.quantize import quantize
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
 from edgelora.core.twin import native_fleet
-from edgelora.core.twin.fleet import Policy
+from edgelora.core.twin.fleet_update import Policy
 
 AGAIN = 1
 

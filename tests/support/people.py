@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.data.samples import Samples
 
 
 def last_inputs(session: Session, model: QuantModel, x: NDArray[np.int8]) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from edgelora.board.link.client import Link
 from edgelora.board.sim import virtual_board
 from edgelora.core.formats.ela import pack_adapter
 from edgelora.core.formats.elm import base_id
-from edgelora.learn.training.base import Base, load_base
+from edgelora.learn.training.data.base import Base, load_base
 from edgelora.studio.training_options import PACKAGED
 
 WAVES = """

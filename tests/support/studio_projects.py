@@ -11,7 +11,7 @@ from edgelora.fleet.plan import Plan
 from edgelora.fleet.simulate import simulate
 from edgelora.learn.report.record import Report
 from edgelora.learn.report.sections import write_report
-from edgelora.learn.training.base import Base, load_base
+from edgelora.learn.training.data.base import Base, load_base
 from edgelora.model.datasets.dataset import save_dataset
 from edgelora.model.datasets.har import har_takes, load_har
 from edgelora.studio.samples import ProjectSamples

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 
 from edgelora.core.formats.elm import pack_model
-from edgelora.learn.training.base import Base
+from edgelora.learn.training.data.base import Base
 from edgelora.model.datasets import text
 from edgelora.model.floatnet import train
 from edgelora.model.floatnet.layers import FloatNet

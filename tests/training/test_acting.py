@@ -17,11 +17,11 @@ from sensing import adapters, motion_base
 
 from edgelora.base.errors import InputError
 from edgelora.core.formats.elm import pack_model
-from edgelora.learn.training import actions as acting
-from edgelora.learn.training.actions import KINDS, Act, Sense, Wish, acting_of, checked_act, parse_act
-from edgelora.learn.training.base import Base, labels_of
-from edgelora.learn.training.known import Looker, Seen
-from edgelora.learn.training.streaming import Vote
+from edgelora.learn.streaming import main_program as acting
+from edgelora.learn.streaming.decisions import Vote
+from edgelora.learn.streaming.main_program import KINDS, Act, Sense, Wish, acting_of, checked_act, parse_act
+from edgelora.learn.training.data.base import Base, labels_of
+from edgelora.learn.training.heads.known import Looker, Seen
 from edgelora.model.datasets import har
 from edgelora.model.datasets.dataset import save_dataset
 

@@ -11,7 +11,7 @@ import edgelora
 from edgelora.base.errors import InputError
 from edgelora.board.sim import virtual_board
 from edgelora.core.formats.elm import unpack_model
-from edgelora.learn.training.base import Base
+from edgelora.learn.training.data.base import Base
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.envelope import FormatError
 from edgelora.core.twin.binding import TwinError
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.new_classes import add_classes
+from edgelora.learn.training.data.base import Base
+from edgelora.learn.training.heads.new_classes import add_classes
 from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.quantization import class_stats
 

@@ -12,14 +12,14 @@ from people import of_one_spread, person
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.twin import device
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.confidence import ONE, _across, confidence
-from edgelora.learn.training.early_stopping import Verdict, prepared
-from edgelora.learn.training.host_run import as_board
-from edgelora.learn.training.loop import Run, cross_judged
-from edgelora.learn.training.own_rows import rows_of
+from edgelora.learn.training.data.base import Base
+from edgelora.learn.training.heads.confidence import ONE, _across, confidence
+from edgelora.learn.training.heads.own_rows import rows_of
+from edgelora.learn.training.judge.early_stopping import Verdict, prepared
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.run.host_run import as_board
+from edgelora.learn.training.twin.loop import Run, cross_judged
+from edgelora.learn.training.twin.twin_learner import TwinLearner
 
 sure: Any = device.module("confidence")
 

@@ -19,8 +19,8 @@ from edgelora.core.front_ends import (
     SpectralFrontEnd,
     audio_signal,
 )
-from edgelora.learn.training.base import load_base
-from edgelora.learn.training.recording import LEAD_SECONDS, Takes, Window, lead_of, windows_of
+from edgelora.learn.streaming.sample_windows import LEAD_SECONDS, Takes, Window, lead_of, windows_of
+from edgelora.learn.training.data.base import load_base
 from edgelora.model.datasets.capture import Capture
 from edgelora.model.datasets.dataset import load_dataset
 from edgelora.model.datasets.recordings import Recording, inputs_of, save_capture

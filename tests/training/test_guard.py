@@ -11,16 +11,16 @@ from edgelora.board.sim import virtual_board
 from edgelora.core.formats.elm import unpack_model
 from edgelora.core.twin.session import Session
 from edgelora.learn.report.metrics import Metrics
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.board_paths import ADAPTER_PATH
-from edgelora.learn.training.board_run import RunOptions
-from edgelora.learn.training.early_stopping import Guard, Score, Verdict, prepared
-from edgelora.learn.training.host_run import as_board
-from edgelora.learn.training.loop import guarded, train
-from edgelora.learn.training.personalize import Task, personalize_board
+from edgelora.learn.training.board.board_paths import ADAPTER_PATH
+from edgelora.learn.training.board.board_run import RunOptions
+from edgelora.learn.training.data.base import Base
+from edgelora.learn.training.data.samples import Samples
+from edgelora.learn.training.judge.early_stopping import Guard, Score, Verdict, prepared
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.run.board_personalization import Task, personalize_board
+from edgelora.learn.training.run.host_run import as_board
+from edgelora.learn.training.twin.loop import guarded, train
+from edgelora.learn.training.twin.twin_learner import TwinLearner
 
 RECIPE = Recipe(rank=2, placement="last")
 

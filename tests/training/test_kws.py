@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.learning import TASKS
 from edgelora.core.front_ends import AudioFrontEnd
-from edgelora.learn.training.base import load_part
+from edgelora.learn.training.data.base import load_part
 from edgelora.learn.training.recipe import Recipe, placed
 from edgelora.model.datasets import keywords, speech
 from edgelora.model.datasets import keywords as kws

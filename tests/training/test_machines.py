@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from edgelora.base.errors import InputError
+from edgelora.learn.machines.machine_base import features_of, normal_windows
+from edgelora.learn.machines.machine_monitor import Phases
 from edgelora.learn.report.curves import auc, partial_auc, roc
 from edgelora.learn.report.statistics import most_events
-from edgelora.learn.training.machines import features_of, normal_windows
-from edgelora.learn.training.monitor import Phases
 from edgelora.model.datasets.machines import FAULTS, MACHINE_WINDOW, machine, vibration
 
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from benchmarks.learning import TASKS, base_of
 from edgelora.base.errors import InputError
 from edgelora.core.formats.elm import pack_model
-from edgelora.learn.training.host_run import as_board
-from edgelora.learn.training.lifelong import Lifelong
+from edgelora.learn.training.data.samples import Samples
 from edgelora.learn.training.recipe import MODES, Recipe
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.run.host_run import as_board
+from edgelora.learn.training.run.lifelong import Lifelong
+from edgelora.learn.training.twin.twin_learner import TwinLearner
 from edgelora.model.quantization.class_stats import spread
 
 DAYS, CHANGE, WINDOWS, REST, SLOTS = 30, 15, 16, 5, 70  # days; the change is after day 15; windows a day

@@ -19,13 +19,13 @@ from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin import device
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.adapter_sum import part_of
-from edgelora.learn.training.early_stopping import Course, Score, Verdict, prepared
-from edgelora.learn.training.host_run import as_board
-from edgelora.learn.training.own_rows import DOUBTS, Winner, contest, own_rows, rows_of
+from edgelora.learn.training.data.samples import Samples, Source
+from edgelora.learn.training.heads.own_rows import DOUBTS, Winner, contest, own_rows, rows_of
+from edgelora.learn.training.judge.early_stopping import Course, Score, Verdict, prepared
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.samples import Samples, Source
-from edgelora.learn.training.twin_learner import TwinLearner, guard_twin
+from edgelora.learn.training.run.host_run import as_board
+from edgelora.learn.training.twin.adapter_sum import part_of
+from edgelora.learn.training.twin.twin_learner import TwinLearner, guard_twin
 
 MOST_LOSS = 3 * 4096
 

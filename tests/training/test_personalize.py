@@ -22,13 +22,13 @@ from edgelora.learn.report.compare import comparison
 from edgelora.learn.report.conclusion import State
 from edgelora.learn.report.metrics import Metrics
 from edgelora.learn.report.sections import device_code, write_report
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.board_paths import SAMPLES_PATH
-from edgelora.learn.training.board_run import NAME, RunOptions
-from edgelora.learn.training.early_stopping import Verdict
-from edgelora.learn.training.personalize import Task, personalize_board
+from edgelora.learn.training.board.board_paths import SAMPLES_PATH
+from edgelora.learn.training.board.board_run import NAME, RunOptions
+from edgelora.learn.training.data.base import Base
+from edgelora.learn.training.data.samples import Samples
+from edgelora.learn.training.judge.early_stopping import Verdict
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.run.board_personalization import Task, personalize_board
 
 MICROPYTHON = ROOT / ".build" / "unix" / "micropython"
 
@@ -159,7 +159,7 @@ def test_an_adapter_is_not_activated_before_it_is_compared(
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edgelora.learn.training.personalize._run_on_twin", stopped)
+    monkeypatch.setattr("edgelora.learn.training.run.board_personalization._run_on_twin", stopped)
     base = Base("kws.elm", keyword_elm, unpack_model(keyword_elm))
     task = shifted(base, 0)
     board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)

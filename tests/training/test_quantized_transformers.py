@@ -7,7 +7,7 @@ from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.network import id_bytes, ids_of
 from edgelora.core.twin.session import Session
 from edgelora.core.twin.trainable import trainable
-from edgelora.learn.training.base import Base
+from edgelora.learn.training.data.base import Base
 from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.floatnet import layers, zoo
 from edgelora.model.floatnet.layers import FloatNet

@@ -17,7 +17,7 @@ from benchmarks.swap import layers_and_adapters
 from edgelora.base.errors import InputError
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.signal import Normal, Signal
-from edgelora.learn.training.recording import Window, windows_of
+from edgelora.learn.streaming.sample_windows import Window, windows_of
 from edgelora.model.datasets import recordings
 from edgelora.model.datasets import recordings as datasets_recordings
 from edgelora.model.datasets.capture import Capture

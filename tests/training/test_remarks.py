@@ -13,11 +13,11 @@ from edgelora.base.errors import InputError
 from edgelora.cli.main import main
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.base import Base, WorkflowError, adapter_ranks
-from edgelora.learn.training.data_checks import remarks
-from edgelora.learn.training.host_run import train_adapter
+from edgelora.learn.training.data.base import Base, WorkflowError, adapter_ranks
+from edgelora.learn.training.data.data_checks import remarks
+from edgelora.learn.training.data.samples import Samples
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.run.host_run import train_adapter
 from edgelora.model.datasets.dataset import Dataset, by_name, parts, save_dataset
 from edgelora.model.floatnet import layers
 from edgelora.model.quantization.quantize import HEAD_ROOM, quantize

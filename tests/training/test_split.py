@@ -12,7 +12,7 @@ from commands import edgelora, result
 from edgelora.core.formats.elm import pack_model
 from edgelora.learn.report.record import Report
 from edgelora.learn.report.sections import write_report
-from edgelora.learn.training.base import load_parts
+from edgelora.learn.training.data.base import load_parts
 from edgelora.model.datasets import dataset
 from edgelora.model.floatnet import layers
 from edgelora.model.quantization.quantize import quantize

@@ -17,14 +17,14 @@ from edgelora.cli.main import main
 from edgelora.core.formats.ela import pack_adapter, unpack_adapter
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.twin.session import Session
-from edgelora.learn.training import qat
-from edgelora.learn.training.base import Base, WorkflowError, adapter_ranks
-from edgelora.learn.training.early_stopping import Verdict, prepared
-from edgelora.learn.training.host_run import split, train_adapter, variants
-from edgelora.learn.training.qat import train_qat
+from edgelora.learn.training.data.base import Base, WorkflowError, adapter_ranks
+from edgelora.learn.training.data.samples import Samples
+from edgelora.learn.training.judge.early_stopping import Verdict, prepared
 from edgelora.learn.training.recipe import Recipe, Settings
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.twin_learner import TwinLearner, guard_twin
+from edgelora.learn.training.run.host_run import split, train_adapter, variants
+from edgelora.learn.training.twin import qat
+from edgelora.learn.training.twin.qat import train_qat
+from edgelora.learn.training.twin.twin_learner import TwinLearner, guard_twin
 from edgelora.model.datasets import dataset
 from edgelora.model.floatnet import layers
 from edgelora.model.floatnet.lora import ALPHA

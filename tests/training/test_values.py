@@ -12,11 +12,11 @@ from autoencoders import autoencoder, real_error, rows
 
 from edgelora import api
 from edgelora.cli.main import main
-from edgelora.learn.training.base import Base, WorkflowError
-from edgelora.learn.training.data_checks import remarks
-from edgelora.learn.training.host_run import train_adapter
-from edgelora.learn.training.metrics import measured
+from edgelora.learn.training.data.base import Base, WorkflowError
+from edgelora.learn.training.data.data_checks import remarks
+from edgelora.learn.training.judge.metrics import measured
 from edgelora.learn.training.recipe import Recipe
+from edgelora.learn.training.run.host_run import train_adapter
 from edgelora.model.datasets import dataset
 
 

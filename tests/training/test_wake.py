@@ -11,7 +11,7 @@ from edgelora.base.errors import InputError
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import Op, QuantModel, Tensor
 from edgelora.core.front_ends import heard_as
-from edgelora.learn.training.base import Base
+from edgelora.learn.training.data.base import Base
 from edgelora.learn.training.recipe import Recipe
 from edgelora.learn.wake import guard
 from edgelora.learn.wake.guard import FalseAccepts, Recall, Streams, StreamScore

@@ -42,11 +42,11 @@ from edgelora.core.formats.ela import pack_adapter, unpack_adapter
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.twin import device
-from edgelora.learn.training import base as training_base
-from edgelora.learn.training.loop import train
+from edgelora.learn.training.data import base as training_base
+from edgelora.learn.training.data.samples import Samples
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.twin.loop import train
+from edgelora.learn.training.twin.twin_learner import TwinLearner
 from edgelora.learn.updates import download, keys, serve
 from edgelora.learn.updates import download as updates_download
 from edgelora.learn.updates.download import FetchError

@@ -13,7 +13,7 @@ from edgelora.board import virtual_boards
 from edgelora.board.resetting import reset
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.sensors import named, pins_of
-from edgelora.learn.training.actions import (
+from edgelora.learn.streaming.main_program import (
     MAIN_PATH,
     RULE_PATH,
     Acting,
@@ -24,8 +24,8 @@ from edgelora.learn.training.actions import (
     parse_act,
     save_acting,
 )
-from edgelora.learn.training.base import load_base
-from edgelora.learn.training.board_run import NAME
+from edgelora.learn.training.board.board_run import NAME
+from edgelora.learn.training.data.base import load_base
 from edgelora.model.datasets.dataset import load_dataset
 
 from . import console

@@ -9,10 +9,10 @@ from pathlib import Path
 from edgelora.base.errors import InputError
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.store_names import store_name
-from edgelora.learn.training.asking import windows_to_label
-from edgelora.learn.training.base import load_adapter, load_base
-from edgelora.learn.training.correcting import Correction, Told, told, use_on_board
-from edgelora.learn.training.streaming import signal_of
+from edgelora.learn.streaming.correcting import Correction, Told, told, use_on_board
+from edgelora.learn.streaming.decisions import signal_of
+from edgelora.learn.training.data.base import load_adapter, load_base
+from edgelora.learn.training.heads.asking import windows_to_label
 from edgelora.model.datasets.dataset import Dataset, load_dataset, save_dataset
 from edgelora.model.datasets.recordings import load_recording
 

@@ -20,8 +20,8 @@ from edgelora.board.resetting import reset
 from edgelora.board.virtual_boards import running
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.formats.wake_manifest import manifest_beside
-from edgelora.learn.training.base import WorkflowError, load_base
-from edgelora.learn.training.board_paths import ADAPTER_PATH
+from edgelora.learn.training.board.board_paths import ADAPTER_PATH
+from edgelora.learn.training.data.base import WorkflowError, load_base
 
 from . import console
 from .arguments import add_asking, add_board, add_port, connect, permit, port_of, show

@@ -9,9 +9,9 @@ from pathlib import Path
 from edgelora.base.streams import note
 from edgelora.core.formats.classes import ClassRow
 from edgelora.core.store_names import store_name
-from edgelora.learn.training.base import Base, load_base
-from edgelora.learn.training.new_classes import add_stored_classes, remove_stored_class
-from edgelora.learn.training.retrain import consolidate_stored
+from edgelora.learn.training.data.base import Base, load_base
+from edgelora.learn.training.heads.new_classes import add_stored_classes, remove_stored_class
+from edgelora.learn.training.run.retrain import consolidate_stored
 
 from . import console
 from .arguments import add_port, connect, show

@@ -32,13 +32,13 @@ from edgelora.learn.planning.plan import plan
 from edgelora.learn.report.metrics import Metrics
 from edgelora.learn.report.record import Report
 from edgelora.learn.report.sections import write_report
-from edgelora.learn.training.base import Base, WorkflowError, pretrained_har, pretrained_kws
-from edgelora.learn.training.board_paths import HELD_PATH, SAMPLES_PATH
-from edgelora.learn.training.board_run import RunOptions
-from edgelora.learn.training.personalize import Task
+from edgelora.learn.streaming.decisions import Take, as_heard, as_recorded, hear_all, hear_on_board, record_on_board
+from edgelora.learn.training.board.board_paths import HELD_PATH, SAMPLES_PATH
+from edgelora.learn.training.board.board_run import RunOptions
+from edgelora.learn.training.data.base import Base, WorkflowError, pretrained_har, pretrained_kws
+from edgelora.learn.training.data.samples import Samples
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.streaming import Take, as_heard, as_recorded, hear_all, hear_on_board, record_on_board
+from edgelora.learn.training.run.board_personalization import Task
 from edgelora.model.datasets import dataset
 from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.datasets.har import HarData, har_takes, load_har

@@ -31,7 +31,7 @@ from edgelora.fleet.serial_members import bring_policy, serial_boards
 from edgelora.fleet.simulate import judge_of, write_page
 from edgelora.fleet.simulated_boards import Boards, boards_of, fleet_base
 from edgelora.fleet.web import GatewayClient, GatewayError, local_server
-from edgelora.learn.training.base import Base
+from edgelora.learn.training.data.base import Base
 from edgelora.learn.updates.keys import TRUST_PATH, pack_trust
 
 from . import console

@@ -17,8 +17,8 @@ from edgelora.board.resetting import reset
 from edgelora.core.formats.files import write_atomic
 from edgelora.learn.report.words_page import Amount, Repeated, Switched, WordsReport, write_words_page
 from edgelora.learn.training import words
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.board_learner import base_path
+from edgelora.learn.training.board.board_learner import base_path
+from edgelora.learn.training.data.base import Base
 from edgelora.learn.training.words import (
     MOST,
     SUGGESTED,

@@ -13,12 +13,8 @@ from edgelora.base import streams
 from edgelora.board.link.client import Link
 from edgelora.core.formats.ela import MONITOR, unpack_adapter
 from edgelora.core.formats.files import write_atomic
-from edgelora.learn.report.curves import auc, partial_auc, roc
-from edgelora.learn.report.machine_page import NAMES, MachineReport, Method, write_machine_page
-from edgelora.learn.report.metrics import Metrics
-from edgelora.learn.training.anomaly_scores import scores_by_method
-from edgelora.learn.training.machine_board import BoardMachine, learn_on_board
-from edgelora.learn.training.machines import (
+from edgelora.learn.machines.anomaly_scores import scores_by_method
+from edgelora.learn.machines.machine_base import (
     NORMAL_SEED,
     TEST_SEED,
     fault_windows,
@@ -26,7 +22,11 @@ from edgelora.learn.training.machines import (
     machine_base,
     normal_windows,
 )
-from edgelora.learn.training.monitor import SCORE_ONE, Normal, Phases
+from edgelora.learn.machines.machine_board import BoardMachine, learn_on_board
+from edgelora.learn.machines.machine_monitor import SCORE_ONE, Normal, Phases
+from edgelora.learn.report.curves import auc, partial_auc, roc
+from edgelora.learn.report.machine_page import NAMES, MachineReport, Method, write_machine_page
+from edgelora.learn.report.metrics import Metrics
 from edgelora.learn.training.recipe import Recipe
 from edgelora.model.datasets import machines
 from edgelora.model.datasets.machines import FAULTS, MACHINE_RATE, MACHINE_WINDOW, SEVERITIES

@@ -11,9 +11,9 @@ from edgelora.base.streams import note, say
 from edgelora.board.profiles import load_board
 from edgelora.core.formats.monitor import MAX_WINDOWS
 from edgelora.fleet.privacy import ADJACENCY
+from edgelora.learn.machines.machine_base import MACHINE_RECIPE
+from edgelora.learn.machines.machine_monitor import Phases
 from edgelora.learn.report.fleet_page import mean_of
-from edgelora.learn.training.machines import MACHINE_RECIPE
-from edgelora.learn.training.monitor import Phases
 from edgelora.learn.training.recipe import Recipe
 from edgelora.model.datasets.har import HAR_SUBJECTS
 from edgelora.model.datasets.keywords import VOICES

@@ -26,7 +26,7 @@ from edgelora.fleet.simulate import ENGINES, simulate, write_page
 from edgelora.fleet.simulated_boards import fleet_base
 from edgelora.fleet.web import GatewayClient
 from edgelora.learn.report.fleet_page import mean_of
-from edgelora.learn.training.base import load_base
+from edgelora.learn.training.data.base import load_base
 
 from . import console
 from .arguments import show, whole

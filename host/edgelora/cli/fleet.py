@@ -17,14 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from edgelora.base.errors import InputError
 from edgelora.base.streams import confirmed, say
 from edgelora.core.formats.files import read_bounded
-from edgelora.core.twin.fleet import Policy
+from edgelora.core.twin.fleet_update import Policy
 from edgelora.fleet import rollout as publish
 from edgelora.fleet.member import Identity
 from edgelora.fleet.policy import MAX_POLICY, MOST_COST, NAMED, SAFE, PolicyEpsilons, parse_policy, policy_epsilons
 from edgelora.fleet.privacy import ADJACENCY
 from edgelora.fleet.roster import Roster, RosterError, Site, parse_public
 from edgelora.fleet.serial_members import bring_policy, bring_roster
-from edgelora.learn.training.base import load_base
+from edgelora.learn.training.data.base import load_base
 from edgelora.learn.updates.keys import load_key
 
 from . import console, gateway

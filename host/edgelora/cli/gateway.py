@@ -21,7 +21,7 @@ from edgelora.fleet.roster import Site
 from edgelora.fleet.serial_members import TRIAL_SECONDS, serial_boards
 from edgelora.fleet.simulated_boards import Boards
 from edgelora.fleet.web import board_server, local_server
-from edgelora.learn.training.base import load_base
+from edgelora.learn.training.data.base import load_base
 from edgelora.learn.updates.serve import address
 
 from .arguments import whole

@@ -22,15 +22,15 @@ from edgelora.core.twin.session import Session
 from edgelora.learn.personalize import personalize
 from edgelora.learn.report.metrics import Metrics
 from edgelora.learn.report.sections import write_report
-from edgelora.learn.training.base import Base, WorkflowError, adapter_ranks, is_named, load_adapter, load_base
-from edgelora.learn.training.board_learner import BoardLearner
-from edgelora.learn.training.board_run import Pace, RunOptions, Suspended
-from edgelora.learn.training.data_checks import Remarks, remarks
-from edgelora.learn.training.host_run import Trainer
-from edgelora.learn.training.metrics import answers, measured
-from edgelora.learn.training.personalize import Task
-from edgelora.learn.training.qat import RECIPE, train_qat
+from edgelora.learn.training.board.board_learner import BoardLearner
+from edgelora.learn.training.board.board_run import Pace, RunOptions, Suspended
+from edgelora.learn.training.data.base import Base, WorkflowError, adapter_ranks, is_named, load_adapter, load_base
+from edgelora.learn.training.data.data_checks import Remarks, remarks
+from edgelora.learn.training.judge.metrics import answers, measured
 from edgelora.learn.training.recipe import LIMITS, Recipe, inference
+from edgelora.learn.training.run.board_personalization import Task
+from edgelora.learn.training.run.host_run import Trainer
+from edgelora.learn.training.twin.qat import RECIPE, train_qat
 from edgelora.model.floatnet import augment as floatnet_augment
 from edgelora.model.floatnet.augment import AUGMENTATIONS
 from edgelora.model.floatnet.files import load_net
@@ -260,7 +260,7 @@ def cmd_train_adapter(args: argparse.Namespace) -> ExitCode:
 
     The host twin trains the same adapter as a board, byte for byte; with --qat it trains better than a board can.
     """
-    from edgelora.learn.training.host_run import as_board, train_adapter
+    from edgelora.learn.training.run.host_run import as_board, train_adapter
 
     base = load_base(args.model)
     recipe = planned_recipe(args, base)

@@ -19,8 +19,8 @@ from edgelora.core.formats.wake_manifest import (
     manifest_beside,
     model_beside,
 )
-from edgelora.learn.training import adapter_sum
-from edgelora.learn.training.base import is_named, load_adapter, load_base
+from edgelora.learn.training.data.base import is_named, load_adapter, load_base
+from edgelora.learn.training.twin import adapter_sum
 from edgelora.model.datasets.dataset import load_inputs
 from edgelora.model.importers.tflite.merge import check_suffix, find_source, merge_elm, merge_tflite
 

@@ -22,9 +22,9 @@ from edgelora.learn.planning.choose import Budget, Candidate, Choice, choose
 from edgelora.learn.planning.plan import Plan, plan
 from edgelora.learn.planning.plan_file import save_plan
 from edgelora.learn.planning.sensitivity import METHODS
-from edgelora.learn.training.base import Base, WorkflowError, load_base
+from edgelora.learn.training.data.base import Base, WorkflowError, load_base
+from edgelora.learn.training.data.samples import Samples
 from edgelora.learn.training.recipe import LIMITS, MODES, Recipe
-from edgelora.learn.training.samples import Samples
 from edgelora.model.datasets.dataset import load_classes, load_inputs, load_signal
 from edgelora.model.datasets.text import WINDOW
 from edgelora.model.floatnet import layers as floatnet_layers
@@ -383,7 +383,7 @@ def cmd_export(args: argparse.Namespace) -> None:
 
         edgelora export base.elm --data user.npz -o model.h
     """
-    from edgelora.learn.training.exporting import header_of, sample_file_of
+    from edgelora.learn.training.data.exporting import header_of, sample_file_of
 
     kind = args.output.suffix
     if kind not in (".h", ".eld"):

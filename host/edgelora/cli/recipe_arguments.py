@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgelora.base.errors import InputError
-from edgelora.learn.training.base import load_part, load_parts
+from edgelora.learn.training.data.base import load_part, load_parts
 from edgelora.learn.training.recipe import (
     CACHES,
     LEARNING_RATES,
@@ -28,7 +28,7 @@ from . import console
 from .arguments import size
 
 if TYPE_CHECKING:
-    from edgelora.learn.training.base import Base
+    from edgelora.learn.training.data.base import Base
 
 DATA_HELP = (
     "har:SUBJECT (seglearn's smartwatch people 1 to 6, this one left out of pretraining), kws:VOICE (spoken keywords; "

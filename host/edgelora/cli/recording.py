@@ -20,9 +20,9 @@ from edgelora.board.link.client import Link
 from edgelora.core.formats.signal import Signal
 from edgelora.core.sensors import check_pins, named, pins_of
 from edgelora.core.twin import device
-from edgelora.learn.training.base import load_base
-from edgelora.learn.training.recording import Takes, Window, windows_of
-from edgelora.learn.training.streaming import signal_of
+from edgelora.learn.streaming.decisions import signal_of
+from edgelora.learn.streaming.sample_windows import Takes, Window, windows_of
+from edgelora.learn.training.data.base import load_base
 from edgelora.model.datasets import recordings
 from edgelora.model.datasets.dataset import load_dataset, save_dataset
 from edgelora.model.datasets.recordings import (

@@ -15,10 +15,10 @@ from edgelora.base.streams import note, say
 from edgelora.board.link.replies import Decision
 from edgelora.core.formats.network import QuantModel
 from edgelora.learn.report.record import read_report
-from edgelora.learn.training.base import Base, load_adapter, load_base
-from edgelora.learn.training.confidence import UNSURE, share
-from edgelora.learn.training.drift import Drifted, look
-from edgelora.learn.training.streaming import Vote, listen_on_board, listen_on_twin, signal_of
+from edgelora.learn.streaming.decisions import Vote, listen_on_board, listen_on_twin, signal_of
+from edgelora.learn.streaming.drift import Drifted, look
+from edgelora.learn.training.data.base import Base, load_adapter, load_base
+from edgelora.learn.training.heads.confidence import UNSURE, share
 from edgelora.model.datasets.recordings import doubts, load_recording
 
 from .arguments import add_port, connect, whole

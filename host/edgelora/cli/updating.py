@@ -16,7 +16,7 @@ from edgelora.core.formats import elu
 from edgelora.core.formats.elu import HEADER_SIZE
 from edgelora.core.formats.files import read_bounded
 from edgelora.core.formats.limits import MAX_UPDATE
-from edgelora.learn.training.base import WorkflowError, load_base
+from edgelora.learn.training.data.base import WorkflowError, load_base
 from edgelora.learn.updates import serve
 from edgelora.learn.updates.download import fetch
 from edgelora.learn.updates.keys import TRUST_PATH, load_key, load_public_keys, new_key, pack_trust

@@ -15,8 +15,8 @@ from edgelora.base.streams import note, say
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.formats.wake_manifest import MAX_WINDOW
 from edgelora.core.store_names import store_name
-from edgelora.learn.training.base import load_adapter
-from edgelora.learn.training.streaming import signal_of
+from edgelora.learn.streaming.decisions import signal_of
+from edgelora.learn.training.data.base import load_adapter
 from edgelora.learn.wake.guard import Recall, Streams, StreamScore, scored
 from edgelora.learn.wake.household import Household, learn_all
 from edgelora.learn.wake.learning import RECIPE

@@ -14,11 +14,11 @@ from edgelora.board.link.client import Link
 from edgelora.board.link.replies import WatchReply
 from edgelora.core.front_ends import AUDIO_RATE
 from edgelora.core.sensors import check_pins, pins_of
-from edgelora.learn.training.base import load_adapter
-from edgelora.learn.training.board_learner import BoardLearner
-from edgelora.learn.training.board_paths import SWITCHED_PATH
+from edgelora.learn.streaming.decisions import ranks_of_all
+from edgelora.learn.training.board.board_learner import BoardLearner
+from edgelora.learn.training.board.board_paths import SWITCHED_PATH
+from edgelora.learn.training.data.base import load_adapter
 from edgelora.learn.training.recipe import inference
-from edgelora.learn.training.streaming import ranks_of_all
 from edgelora.learn.wake.live import Corrections, Enrolment, Wanted
 from edgelora.learn.wake.recordings import KINDS, Recordings
 from edgelora.learn.wake.word import WakeWord

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgelora.base.errors import InputError
 from edgelora.core.formats.ela import Adapter, TensorState
 from edgelora.core.twin import device
-from edgelora.learn.training.warm_start import scale_of
+from edgelora.learn.training.twin.warm_start import scale_of
 
 UNITS = 256  # the server's rate and momentum are in 1/256
 

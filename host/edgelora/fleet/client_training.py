@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from edgelora.learn.training.on_twin import board_model
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.twin.on_twin import board_model
+from edgelora.learn.training.twin.twin_learner import TwinLearner
 
 
 def fleet_recipe(rank: int, mode: str) -> Recipe:

@@ -34,9 +34,9 @@ from edgelora.base.progress import Progress, no_progress
 from edgelora.base.text import printable
 from edgelora.core.formats.ela import Adapter, pack_adapter, unpack_adapter
 from edgelora.core.formats.files import SECRET, read_bounded, write_atomic
-from edgelora.learn.training.base import Base, load_base
+from edgelora.learn.training.data.base import Base, load_base
 from edgelora.learn.training.recipe import LEARNING_RATES
-from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.learn.training.twin.warm_start import fleet_vector
 
 from .averaging import mean, moved, server_step, with_vector
 from .client_training import fresh_adapter

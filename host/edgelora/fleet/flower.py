@@ -25,7 +25,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from edgelora.base.errors import InputError
 from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.ela import unpack_adapter
-from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.learn.training.twin.warm_start import fleet_vector
 
 from .federation import Call, Federation, Judge, RoundRecord, Total, federate
 from .plan import Plan

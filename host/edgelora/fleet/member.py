@@ -11,10 +11,10 @@ from typing import Any
 from edgelora.base.errors import EdgeloraError
 from edgelora.core.formats.files import SECRET, read_bounded, write_atomic, write_new
 from edgelora.core.twin import device, native_fleet
-from edgelora.core.twin.fleet import Policy
-from edgelora.learn.training.on_twin import UNCOMMITTED, bare_store
-from edgelora.learn.training.samples import Samples, Source
-from edgelora.learn.training.warm_start import fleet_model
+from edgelora.core.twin.fleet_update import Policy
+from edgelora.learn.training.data.samples import Samples, Source
+from edgelora.learn.training.twin.on_twin import UNCOMMITTED, bare_store
+from edgelora.learn.training.twin.warm_start import fleet_model
 
 from .messages import Stage, index_of, public_of, round_of
 from .policy import MAX_POLICY, SAFE, parse_policy, policy_json

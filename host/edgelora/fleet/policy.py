@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 from edgelora.base.errors import InputError
 from edgelora.core.twin import device, native_fleet
-from edgelora.core.twin.fleet import Policy
+from edgelora.core.twin.fleet_update import Policy
 
 from .messages import MAX_COHORT, Channel, Stage, Task, public_of
 from .privacy import gaussian_epsilon

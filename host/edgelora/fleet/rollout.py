@@ -23,7 +23,7 @@ from edgelora.core.formats.ela import pack_adapter, unpack_adapter
 from edgelora.core.formats.elu import HEADER_SIZE, check_name, key_id, public_bytes
 from edgelora.core.formats.files import read_bounded, write_atomic
 from edgelora.core.formats.limits import MAX_UPDATE
-from edgelora.learn.training.base import Base
+from edgelora.learn.training.data.base import Base
 from edgelora.learn.updates.releasing import Release, release, releases
 
 from .roster import Roster, Site

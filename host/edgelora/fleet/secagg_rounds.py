@@ -13,7 +13,7 @@ import numpy as np
 from edgelora.base.errors import InputError
 from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.elm import base_id
-from edgelora.learn.training.warm_start import fleet_vector
+from edgelora.learn.training.twin.warm_start import fleet_vector
 
 from .federation import Call, Exchange, Federation, Judge, Total, federate
 from .messages import Stage, Task

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
 from edgelora.core.twin import device
-from edgelora.learn.training.board_run import GO_MS
+from edgelora.learn.training.board.board_run import GO_MS
 
 from .messages import Stage
 

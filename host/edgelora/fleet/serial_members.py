@@ -18,7 +18,7 @@ from edgelora.board.virtual_boards import clock_of
 from edgelora.core.formats.elu import HEADER_SIZE, unpack
 from edgelora.core.formats.files import read_bounded
 from edgelora.core.formats.limits import MAX_UPDATE
-from edgelora.core.twin.fleet import Policy
+from edgelora.core.twin.fleet_update import Policy
 
 from .gateway import Attached, Check, Open
 from .member import MemberError

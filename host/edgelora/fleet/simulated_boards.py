@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from edgelora.base.errors import InputError
 from edgelora.base.progress import Progress, no_progress
 from edgelora.core.formats.elm import pack_model, unpack_model
-from edgelora.core.twin.fleet import clip_update, gaussian_noise
-from edgelora.learn.training.base import Base, pretrained
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.warm_start import fleet_training, fleet_vector
+from edgelora.core.twin.fleet_update import clip_update, gaussian_noise
+from edgelora.learn.training.data.base import Base, pretrained
+from edgelora.learn.training.data.samples import Samples
+from edgelora.learn.training.twin.warm_start import fleet_training, fleet_vector
 from edgelora.model.datasets import dataset
 from edgelora.model.datasets.dataset import Dataset, load_dataset
 from edgelora.model.datasets.har import ARMS, load_har_arm, load_har_people

@@ -13,14 +13,14 @@ from edgelora.model.floatnet.lora import train_float_lora
 
 from .report.builder import make_report
 from .report.record import Report
-from .training.base import Base, WorkflowError
-from .training.board_run import RunOptions
-from .training.data_checks import Remarks, remarks
-from .training.early_stopping import Verdict
-from .training.host_run import Trained, train_adapter
-from .training.metrics import Measure, measured
-from .training.personalize import BoardRun, Task, TwinRun, personalize_board
+from .training.board.board_run import RunOptions
+from .training.data.base import Base, WorkflowError
+from .training.data.data_checks import Remarks, remarks
+from .training.judge.early_stopping import Verdict
+from .training.judge.metrics import Measure, measured
 from .training.recipe import Recipe
+from .training.run.board_personalization import BoardRun, Task, TwinRun, personalize_board
+from .training.run.host_run import Trained, train_adapter
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,19 @@ from edgelora.board.profiles import load_board
 from edgelora.board.resetting import reset
 from edgelora.board.sim.world import driven_pins
 from edgelora.core.formats.files import write_atomic
-from edgelora.learn.training.actions import MOST_ACTIONS, Act, Acting, Sense, Wish, check_keys, checked_act, save_acting
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.known import NOTHING
-from edgelora.learn.training.streaming import Vote
+from edgelora.learn.streaming.decisions import Vote
+from edgelora.learn.streaming.main_program import (
+    MOST_ACTIONS,
+    Act,
+    Acting,
+    Sense,
+    Wish,
+    check_keys,
+    checked_act,
+    save_acting,
+)
+from edgelora.learn.training.data.base import Base
+from edgelora.learn.training.heads.known import NOTHING
 
 from .board_session import BoardSession
 from .job import Job

@@ -14,9 +14,9 @@ from edgelora.board.link.client import Link
 from edgelora.board.link.replies import StoreState
 from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.store_names import store_name
-from edgelora.learn.training.base import Base, adapter_ranks
-from edgelora.learn.training.board_learner import BoardLearner
-from edgelora.learn.training.new_classes import activate_stored
+from edgelora.learn.training.board.board_learner import BoardLearner
+from edgelora.learn.training.data.base import Base, adapter_ranks
+from edgelora.learn.training.heads.new_classes import activate_stored
 from edgelora.learn.training.recipe import inference
 from edgelora.learn.updates import releasing
 from edgelora.learn.updates.keys import load_key, new_key

@@ -17,8 +17,8 @@ from edgelora.board.resetting import reset
 from edgelora.core.formats.elm import unpack_model
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.twin.binding import check_model
-from edgelora.learn.training.base import Base, load_base
-from edgelora.learn.training.board_learner import base_path
+from edgelora.learn.training.board.board_learner import base_path
+from edgelora.learn.training.data.base import Base, load_base
 
 from .board_session import BoardSession
 from .job import Job

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from edgelora.base.errors import EdgeloraError, InputError
 from edgelora.board.link.client import Link
-from edgelora.learn.training.asking import windows_to_label
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.confidence import share
-from edgelora.learn.training.correcting import Taught, check_teachable, taught, use_on_board
-from edgelora.learn.training.recording import alone
-from edgelora.learn.training.samples import Samples
+from edgelora.learn.streaming.correcting import Taught, check_teachable, taught, use_on_board
+from edgelora.learn.streaming.sample_windows import alone
+from edgelora.learn.training.data.base import Base
+from edgelora.learn.training.data.samples import Samples
+from edgelora.learn.training.heads.asking import windows_to_label
+from edgelora.learn.training.heads.confidence import share
 
 from .board_session import BoardSession
 from .job import Job

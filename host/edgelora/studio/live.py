@@ -25,12 +25,12 @@ from edgelora.board.link.client import Link
 from edgelora.board.link.replies import Decision, LinkError
 from edgelora.core.formats.signal import Signal
 from edgelora.core.sensors import sensors
-from edgelora.learn.training.base import Base, adapter_ranks
-from edgelora.learn.training.board_learner import BoardLearner
-from edgelora.learn.training.board_paths import SWITCHED_PATH
-from edgelora.learn.training.confidence import UNSURE
+from edgelora.learn.streaming.decisions import signal_of
+from edgelora.learn.training.board.board_learner import BoardLearner
+from edgelora.learn.training.board.board_paths import SWITCHED_PATH
+from edgelora.learn.training.data.base import Base, adapter_ranks
+from edgelora.learn.training.heads.confidence import UNSURE
 from edgelora.learn.training.recipe import inference
-from edgelora.learn.training.streaming import signal_of
 
 from .board_session import LOST, BoardSession
 from .job import Job

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import EdgeloraError
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.confidence import UNSURE, least_of, share
-from edgelora.learn.training.known import NOTHING, Known, Looker, Rule
-from edgelora.learn.training.recording import alone
+from edgelora.learn.streaming.sample_windows import alone
+from edgelora.learn.training.data.base import Base
+from edgelora.learn.training.heads.confidence import UNSURE, least_of, share
+from edgelora.learn.training.heads.known import NOTHING, Known, Looker, Rule
 
 from .actions import Acts
 from .project import Project

@@ -38,15 +38,20 @@ from edgelora.learn.personalize import personalize
 from edgelora.learn.report.metrics import Metrics, Update, read_metrics
 from edgelora.learn.report.record import Report, read_report
 from edgelora.learn.report.sections import write_report
-from edgelora.learn.training import metrics as training_metrics
-from edgelora.learn.training.base import Base, load_base
-from edgelora.learn.training.board_paths import STATE_PATH
-from edgelora.learn.training.board_run import NAME, RunOptions, Suspended
-from edgelora.learn.training.metrics import Measure
-from edgelora.learn.training.new_classes import activate_stored, add_stored_classes, stored_adapter, without_classes
-from edgelora.learn.training.personalize import Task
+from edgelora.learn.training.board.board_paths import STATE_PATH
+from edgelora.learn.training.board.board_run import NAME, RunOptions, Suspended
+from edgelora.learn.training.data.base import Base, load_base
+from edgelora.learn.training.data.samples import Samples
+from edgelora.learn.training.heads.new_classes import (
+    activate_stored,
+    add_stored_classes,
+    stored_adapter,
+    without_classes,
+)
+from edgelora.learn.training.judge import metrics as training_metrics
+from edgelora.learn.training.judge.metrics import Measure
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.run.board_personalization import Task
 from edgelora.model.datasets.dataset import Dataset, Parts, load_dataset, save_dataset
 
 from .board_session import another

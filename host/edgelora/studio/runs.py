@@ -13,12 +13,12 @@ from edgelora.board.link.replies import StoredAdapter, StoreState
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.store_names import store_name
 from edgelora.learn.report.record import Report, read_report
-from edgelora.learn.training import early_stopping
-from edgelora.learn.training.base import Base, load_base
-from edgelora.learn.training.board_run import NAME
-from edgelora.learn.training.new_classes import AddedClasses, add_stored_classes, stored_adapter
+from edgelora.learn.training.board.board_run import NAME
+from edgelora.learn.training.data.base import Base, load_base
+from edgelora.learn.training.heads.new_classes import AddedClasses, add_stored_classes, stored_adapter
+from edgelora.learn.training.judge import early_stopping
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.retrain import Consolidated, consolidate_stored
+from edgelora.learn.training.run.retrain import Consolidated, consolidate_stored
 from edgelora.model.datasets.dataset import Dataset, save_dataset
 
 from .board_session import BoardSession

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.known import Looker
+from edgelora.learn.training.data.base import Base
+from edgelora.learn.training.heads.known import Looker
 
 from .samples import ProjectSamples
 

@@ -30,9 +30,9 @@ from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.formats.npz import read_npz, write_npz
 from edgelora.core.formats.signal import Signal
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.recording import alone
-from edgelora.learn.training.samples import Samples
+from edgelora.learn.streaming.sample_windows import alone
+from edgelora.learn.training.data.base import Base
+from edgelora.learn.training.data.samples import Samples
 from edgelora.model.datasets.dataset import Dataset, held_out
 from edgelora.model.datasets.recordings import doubts, inputs_of
 

@@ -10,7 +10,7 @@ import numpy as np
 from edgelora.board.profiles import load_board
 from edgelora.learn.planning.choose import Budget, Choice, Choices, choices
 from edgelora.learn.planning.plan import Plan, plan
-from edgelora.learn.training.base import Base
+from edgelora.learn.training.data.base import Base
 from edgelora.learn.training.recipe import Recipe
 from edgelora.model.datasets import dataset
 from edgelora.model.datasets.dataset import HELD_OUT, Dataset, Parts, held_out

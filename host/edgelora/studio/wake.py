@@ -17,7 +17,7 @@ from edgelora.base.errors import EdgeloraError, InputError
 from edgelora.base.workers import apart
 from edgelora.core.formats.files import write_atomic
 from edgelora.core.formats.wake_manifest import WakeManifest, load_manifest, model_beside
-from edgelora.learn.training.streaming import signal_of
+from edgelora.learn.streaming.decisions import signal_of
 from edgelora.learn.wake.learning import LEAST, RECIPE, Learned, learn
 from edgelora.learn.wake.recordings import KINDS, Recordings
 from edgelora.learn.wake.replay import shipped

@@ -15,7 +15,7 @@ from edgelora.base.errors import EdgeloraError, InputError
 from edgelora.base.workers import apart
 from edgelora.core.formats.elm import unpack_model
 from edgelora.core.formats.files import write_atomic
-from edgelora.learn.training.base import Base, load_adapter, load_base
+from edgelora.learn.training.data.base import Base, load_adapter, load_base
 from edgelora.learn.training.words import MOST, TwinWords
 from edgelora.model.datasets.text import WINDOW, plain_text
 

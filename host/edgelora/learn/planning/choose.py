@@ -17,9 +17,9 @@ from edgelora.core.formats.ela import adapter_layer_size, adapter_size
 from edgelora.core.formats.elm import unpack_model
 from edgelora.core.formats.network import QuantModel
 from edgelora.core.twin import regions
+from edgelora.learn.training.data.samples import Samples
 from edgelora.learn.training.recipe import MODES, Recipe, Settings
-from edgelora.learn.training.recompute import smallest_arena, within
-from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.run.recompute import smallest_arena, within
 
 from .sensitivity import METHODS, Sensitivity, sensitivity
 

@@ -15,7 +15,7 @@ from edgelora.core.formats.signal import Signal
 from edgelora.core.twin import regions
 from edgelora.core.twin.regions import Layout
 from edgelora.learn.training.recipe import Recipe, Settings
-from edgelora.learn.training.recompute import activation, again_macs, within
+from edgelora.learn.training.run.recompute import activation, again_macs, within
 
 from .cost import predict
 

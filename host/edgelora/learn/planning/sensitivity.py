@@ -26,10 +26,10 @@ from edgelora.core.formats.network import QuantModel, layer_size
 from edgelora.core.twin.seeded_a import seeded_a
 from edgelora.core.twin.session import NAT
 from edgelora.core.twin.trainable import trainable
-from edgelora.learn.training.loop import train
+from edgelora.learn.training.data.samples import Samples
 from edgelora.learn.training.recipe import LIMITS, Recipe, Settings, placed
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.twin_learner import TwinLearner, most_summed
+from edgelora.learn.training.twin.loop import train
+from edgelora.learn.training.twin.twin_learner import TwinLearner, most_summed
 
 METHODS = ("ablation", "gradient")
 RANKS = (1, 2, 4, 8)

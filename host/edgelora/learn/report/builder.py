@@ -12,16 +12,16 @@ from edgelora.board.probe import profile_of
 from edgelora.core.twin import regions
 from edgelora.learn.planning.cost import predict
 from edgelora.learn.planning.plan import layer_plans
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.board_paths import ADAPTER_PATH
-from edgelora.learn.training.board_run import NAME
-from edgelora.learn.training.confidence import confidence
-from edgelora.learn.training.data_checks import Remarks
-from edgelora.learn.training.early_stopping import Verdict
-from edgelora.learn.training.loop import confusion
-from edgelora.learn.training.metrics import loss_unit, measured
-from edgelora.learn.training.personalize import BoardRun, Task
-from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.board.board_paths import ADAPTER_PATH
+from edgelora.learn.training.board.board_run import NAME
+from edgelora.learn.training.data.base import Base
+from edgelora.learn.training.data.data_checks import Remarks
+from edgelora.learn.training.data.samples import Samples
+from edgelora.learn.training.heads.confidence import confidence
+from edgelora.learn.training.judge.early_stopping import Verdict
+from edgelora.learn.training.judge.metrics import loss_unit, measured
+from edgelora.learn.training.run.board_personalization import BoardRun, Task
+from edgelora.learn.training.twin.loop import confusion
 
 from .record import Change, LayerRow, Report, Sureness
 from .statistics import mean_interval

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
-from edgelora.learn.training.early_stopping import Verdict
+from edgelora.learn.training.judge.early_stopping import Verdict
 
 from . import page
 from .statistics import NO_DIFFERENCE

@@ -21,14 +21,13 @@ from edgelora.board.link.replies import WordsReply
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.twin import device
 from edgelora.core.twin.session import Session
+from edgelora.learn.training.data.base import Base, adapter_ranks, pretrained_language
 from edgelora.model.datasets import text
 from edgelora.model.datasets.dataset import Dataset
 from edgelora.model.floatnet import layers
 from edgelora.model.floatnet.layers import FloatNet
 from edgelora.model.floatnet.lora import ALPHA, merged, train_float_lora
 from edgelora.model.quantization.quantize import quantize
-
-from .base import Base, adapter_ranks, pretrained_language
 
 own = device.module("words")
 SINCE = 1900  # the first year of the base's text: a third of all, nearest to the owners

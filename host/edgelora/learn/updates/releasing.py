@@ -22,7 +22,7 @@ from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.formats.elu import HEADER_SIZE, Bundle, BundleError, check_name, public_bytes
 from edgelora.core.formats.files import read_bounded, write_atomic
 from edgelora.core.formats.limits import MAX_UPDATE
-from edgelora.learn.training.base import Base
+from edgelora.learn.training.data.base import Base
 
 ORIGINS = 4  # differences start from this many of the last releases
 

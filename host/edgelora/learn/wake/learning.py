@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from edgelora.base.errors import InputError
 from edgelora.base.progress import Progress, no_progress
-from edgelora.learn.training.loop import train
+from edgelora.learn.training.data.samples import Samples
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.twin_learner import TwinLearner
+from edgelora.learn.training.twin.loop import train
+from edgelora.learn.training.twin.twin_learner import TwinLearner
 
 from .guard import Heard, Judgement, Streams, judged
 from .replay import FOLDS, Replay

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgelora.base.progress import Progress, no_progress
 from edgelora.board.link.client import Link
-from edgelora.learn.training.streaming import listen_on_board
+from edgelora.learn.streaming.decisions import listen_on_board
 
 from .guard import Heard, StreamScore
 from .teaching import Recorded

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgelora.core.formats.npz import read_npz
 from edgelora.core.twin import device
-from edgelora.learn.training.samples import Samples
+from edgelora.learn.training.data.samples import Samples
 
 from .teaching import of_windows
 from .word import Frames, WakeWord

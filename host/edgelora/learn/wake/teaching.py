@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from edgelora.base.errors import InputError
 from edgelora.core.front_ends import AUDIO_RATE
 from edgelora.core.twin import device
-from edgelora.learn.training.samples import Samples
-from edgelora.learn.training.streaming import Pieces, signal_of
+from edgelora.learn.streaming.decisions import Pieces, signal_of
+from edgelora.learn.training.data.samples import Samples
 
 from .word import WakeWord
 

@@ -17,7 +17,7 @@ from edgelora.core.formats.wake_manifest import WakeManifest
 from edgelora.core.front_ends import AUDIO_RATE, AUDIO_SIZE, AudioFrontEnd, heard_as
 from edgelora.core.twin import device
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.base import Base, adapter_ranks
+from edgelora.learn.training.data.base import Base, adapter_ranks
 from edgelora.model.importers.tflite.convert import calibrate, import_tflite, inputs_for_calibration
 
 _wake = device.module("wake")

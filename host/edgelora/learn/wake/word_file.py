@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgelora.base.errors import InputError
 from edgelora.core.formats.wake_manifest import WakeManifest, manifest_beside
-from edgelora.learn.training.base import load_base
+from edgelora.learn.training.data.base import load_base
 
 from .word import Rule, WakeWord
 

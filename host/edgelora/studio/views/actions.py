@@ -7,7 +7,7 @@ from functools import partial
 from nicegui import ui
 
 from edgelora.board.devices import Device
-from edgelora.learn.training.actions import KEYS, KINDS, Act
+from edgelora.learn.streaming.main_program import KEYS, KINDS, Act
 from edgelora.studio.actions import VOTES, Acts, pins_of
 from edgelora.studio.board_session import BoardSession
 from edgelora.studio.project import Project

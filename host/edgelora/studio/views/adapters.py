@@ -10,7 +10,7 @@ from nicegui import ui
 
 from edgelora.base.errors import InputError
 from edgelora.board.link.replies import StoredAdapter
-from edgelora.learn.training.base import Base
+from edgelora.learn.training.data.base import Base
 from edgelora.studio import adapter_actions
 from edgelora.studio.adapter_status import knowledge
 from edgelora.studio.board_session import BoardSession

@@ -8,7 +8,7 @@ from pathlib import Path
 from nicegui import ui
 
 from edgelora.board.devices import Device
-from edgelora.learn.training.base import Base
+from edgelora.learn.training.data.base import Base
 from edgelora.studio import board_actions
 from edgelora.studio.board_session import BoardSession, PlaceState
 from edgelora.studio.board_status import Condition, condition

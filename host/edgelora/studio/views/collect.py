@@ -11,7 +11,7 @@ from nicegui import events, ui
 from nicegui.element import Element
 
 from edgelora.base.errors import InputError
-from edgelora.learn.training.base import Base
+from edgelora.learn.training.data.base import Base
 from edgelora.studio.capture import Taker, Takers
 from edgelora.studio.live import Live
 from edgelora.studio.project import Project

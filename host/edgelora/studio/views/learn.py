@@ -14,10 +14,10 @@ from edgelora.board.profiles import load_board
 from edgelora.core.store_names import store_name
 from edgelora.learn.planning.choose import Choices
 from edgelora.learn.planning.plan import Plan
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.board_run import NAME
+from edgelora.learn.training.board.board_run import NAME
+from edgelora.learn.training.data.base import Base
 from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.retrain import Consolidated
+from edgelora.learn.training.run.retrain import Consolidated
 from edgelora.model.datasets.dataset import Dataset
 from edgelora.studio.board_session import BoardSession
 from edgelora.studio.job import Job

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nicegui import ui
 
-from edgelora.learn.training.known import NOTHING
+from edgelora.learn.training.heads.known import NOTHING
 from edgelora.studio.actions import Acts
 from edgelora.studio.board_session import BoardSession
 from edgelora.studio.capture import Takers

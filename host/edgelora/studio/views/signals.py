@@ -13,8 +13,8 @@ from nicegui.element import Element
 from edgelora.base.errors import EdgeloraError, InputError
 from edgelora.board.sim.world import parse_press, set_world
 from edgelora.core.sensors import check_pins, pins_of, sensors, usual
-from edgelora.learn.training.base import Base
-from edgelora.learn.training.streaming import signal_of
+from edgelora.learn.streaming.decisions import signal_of
+from edgelora.learn.training.data.base import Base
 from edgelora.model.datasets.recordings import doubts
 from edgelora.studio.board_session import BoardSession
 from edgelora.studio.error_messages import trouble_of

@@ -1,0 +1,1 @@
+"""From a sensor's stream to samples, decisions and actions."""

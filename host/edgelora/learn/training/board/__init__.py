@@ -1,0 +1,1 @@
+"""Training on a board behind a link."""

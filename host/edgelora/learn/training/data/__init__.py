@@ -1,0 +1,1 @@
+"""A run's base, samples and what is checked of them."""

@@ -1,0 +1,1 @@
+"""What judges an adapter: held-out samples, accuracy and errors."""

@@ -1,0 +1,1 @@
+"""A whole run: on a board, on the host, for years."""
