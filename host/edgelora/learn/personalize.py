@@ -16,6 +16,7 @@ from .report.record import Report
 from .training.board.board_run import RunOptions
 from .training.data.base import Base, WorkflowError
 from .training.data.data_checks import Remarks, remarks
+from .training.heads.confidence import confidence
 from .training.judge.early_stopping import Verdict
 from .training.judge.metrics import Measure, measured
 from .training.recipe import Recipe
@@ -72,7 +73,7 @@ class Personalization:
         """The result for a board whose adapter was later found to differ from the twin's."""
         twin = replace(self.twin, identical=False)
         run = replace(self.board_run, verdict=Verdict.DIFFERS, activated=False, twin=twin)
-        return replace(self, run=run, board_report=make_report(self.base, self.task, run, self.remarks))
+        return replace(self, run=run, board_report=_report(self.base, self.task, run, self.remarks))
 
     def add_float_lora(self, net: FloatNet, train: Dataset, test: Dataset) -> None:
         """Adds float LoRA on this computer to the report, with the same ranks, samples, epochs and mode.
@@ -119,5 +120,12 @@ def personalize(
     if folder:
         write_atomic(folder / "adapter.ela", run.run.adapter)
     remarked = remarks(base, run.run.adapter, task.test, task.samples)
-    report = make_report(base, task, run, remarked) if isinstance(run, BoardRun) else None
+    report = _report(base, task, run, remarked) if isinstance(run, BoardRun) else None
     return Personalization(base, task, run, remarked, report)
+
+
+def _report(base: Base, task: Task, run: BoardRun, remarked: Remarks) -> Report:
+    """The record of a run, with the confidence of what is in use after it."""
+    in_use = Verdict.BETTER if run.activated else Verdict.NOT_BETTER
+    sure = confidence(base, run.course, replace(run.run, verdict=in_use), task.test)
+    return make_report(base, task, run, remarked, sure)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,8 +17,7 @@ from edgelora.learn.training.board.board_run import NAME
 from edgelora.learn.training.data.base import Base
 from edgelora.learn.training.data.data_checks import Remarks
 from edgelora.learn.training.data.samples import Samples
-from edgelora.learn.training.heads.confidence import confidence
-from edgelora.learn.training.judge.early_stopping import Verdict
+from edgelora.learn.training.heads.confidence import Confidence
 from edgelora.learn.training.judge.metrics import loss_unit, measured
 from edgelora.learn.training.run.board_personalization import BoardRun, Task
 from edgelora.learn.training.twin.loop import confusion
@@ -27,8 +26,8 @@ from .record import Change, LayerRow, Report, Sureness
 from .statistics import mean_interval
 
 
-def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Report:
-    """All measurements of a run, in one report."""
+def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks, sure: Confidence | None) -> Report:
+    """All measurements of a run, in one report. sure: when an answer counts, if samples could tell."""
     samples, resolved = run.course.samples, run.course.settings
     test, hello, costs = task.test, run.hello, run.costs
     epochs = (run.outcome and run.outcome.epochs) or resolved.epochs
@@ -47,8 +46,6 @@ def make_report(base: Base, task: Task, run: BoardRun, remarks: Remarks) -> Repo
         notes.append(f"Inference is that of a whole window of {test.frames} frames.")
     if costs.clock_hz:
         notes.append(f"Training ran at {costs.clock_hz / 1e6:g} MHz.")
-    in_use = Verdict.BETTER if run.activated else Verdict.NOT_BETTER
-    sure = confidence(base, run.course, replace(run.run, verdict=in_use), test)
     if sure:
         notes.append(f"{sure.words[0].upper()}{sure.words[1:]}.")
     notes += [f"{line[0].upper()}{line[1:]}." for line in remarks.notes]
