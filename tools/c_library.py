@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import c_library_model  # noqa: E402
 
 MODULE, LAYOUT, DIST = ROOT / "micropython_module", ROOT / "c_package", ROOT / "dist"
-PUBLIC = ("edgelora.h", "edgelora_limits.h", "signal/frontend.h", "fleet/fleet.h", "crypto/crypto.h")
+PUBLIC = ("edgelora.h", "edgelora_limits.h", "edgelora_ops.h", "signal/frontend.h", "fleet/fleet.h", "crypto/crypto.h")
 INCLUDE = re.compile(r'^(\s*#\s*include ")([^"]+)(")', re.MULTILINE)
 FIXED_TIME = (2026, 1, 1, 0, 0, 0)  # of files in the zip
 OF_EACH = {"train": 8, "test": 20}  # windows of each gesture

@@ -146,37 +146,9 @@ typedef enum {
 } edgelora_status_t;
 
 typedef enum {
-    EDGELORA_DENSE = 1,
-    EDGELORA_CONV = 2,
-    EDGELORA_AVERAGE_POOL = 3,
-    EDGELORA_MEAN = 4,
-    EDGELORA_DEPTHWISE = 5,
-    EDGELORA_MAX_POOL = 6,
-    EDGELORA_ADD = 7,
-    EDGELORA_CONCATENATE = 8,
-    EDGELORA_PAD = 9,
-    EDGELORA_RESHAPE = 10,
-    EDGELORA_LOOKUP = 11,
-    EDGELORA_SOFTMAX = 12,
-    EDGELORA_HISTORY = 13,
-    EDGELORA_SLICE = 14,
-    EDGELORA_CONSTANT = 15,
-    EDGELORA_MULTIPLY = 16,
-    EDGELORA_MINIMUM = 17,
-    EDGELORA_MAXIMUM = 18,
-    EDGELORA_PRELU = 19,
-    EDGELORA_GATHER = 20,
-    EDGELORA_LSTM = 21,
-    EDGELORA_SVDF_FEATURES = 22,
-    EDGELORA_SVDF_TIME = 23,
-    EDGELORA_EMBED = 24,
-    EDGELORA_PROJECT = 25,
-    EDGELORA_WIDEN = 26,
-    EDGELORA_NORM = 27,
-    EDGELORA_ROTATE = 28,
-    EDGELORA_ATTEND = 29,
-    EDGELORA_SQUARED_DIFFERENCE = 30,
-    EDGELORA_MATMUL = 31,
+#define OP(name, number, ...) EDGELORA_##name = number,
+#include "edgelora_ops.h"
+#undef OP
 } edgelora_kind_t;
 
 typedef enum {

@@ -3,53 +3,22 @@
 
 #include "graph.h"
 
-// 32 bits each: ESP32 can read constants of native code only as words.
+#define T1(a) EDGELORA_##a
+#define T2(a, b) T1(a) | T1(b)
+#define T3(a, b, c) T2(a, b) | T1(c)
+#define T4(a, b, c, d) T3(a, b, c) | T1(d)
+#define T5(a, b, c, d, e) T4(a, b, c, d) | T1(e)
+#define T6(a, b, c, d, e, f) T5(a, b, c, d, e) | T1(f)
+
+// 32 bits each: ESP32 can read constants of native code only as words. 0: not in this build
 static const uint32_t traits[] = {
-    [EDGELORA_DENSE] = EDGELORA_IS_MATRIX | EDGELORA_HAS_WEIGHTS | EDGELORA_WHOLE_INPUT |
-        EDGELORA_HAS_RANGE | EDGELORA_SCALES,
-    [EDGELORA_CONV] = EDGELORA_IS_MATRIX | EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW |
-        EDGELORA_HAS_RANGE | EDGELORA_SCALES,
-    [EDGELORA_AVERAGE_POOL] = EDGELORA_HAS_WINDOW | EDGELORA_HAS_RANGE,
-    [EDGELORA_MEAN] = EDGELORA_WHOLE_INPUT | EDGELORA_HAS_RANGE | EDGELORA_SCALES,
-    [EDGELORA_DEPTHWISE] = EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW | EDGELORA_HAS_RANGE |
-        EDGELORA_SCALES,
-    [EDGELORA_MAX_POOL] = EDGELORA_HAS_WINDOW | EDGELORA_HAS_RANGE | EDGELORA_READS_INPUT,
-    [EDGELORA_ADD] = EDGELORA_TWO_INPUTS | EDGELORA_HAS_RANGE,
-    [EDGELORA_CONCATENATE] = EDGELORA_TWO_INPUTS | EDGELORA_HAS_AXIS | EDGELORA_COPIES,
-    [EDGELORA_PAD] = EDGELORA_COPIES,
-    [EDGELORA_RESHAPE] = EDGELORA_COPIES,
-    [EDGELORA_LOOKUP] = EDGELORA_READS_INPUT,
-    [EDGELORA_SOFTMAX] = EDGELORA_READS_OUTPUT,
-    [EDGELORA_HISTORY] = EDGELORA_KEEPS | EDGELORA_COPIES,
-    [EDGELORA_SLICE] = EDGELORA_HAS_AXIS | EDGELORA_COPIES,
-    [EDGELORA_CONSTANT] = EDGELORA_NO_INPUT,
-    [EDGELORA_MULTIPLY] = EDGELORA_TWO_INPUTS | EDGELORA_HAS_RANGE | EDGELORA_SCALES |
-        EDGELORA_READS_OTHER,
-    [EDGELORA_MINIMUM] = EDGELORA_TWO_INPUTS | EDGELORA_READS_INPUT | EDGELORA_READS_OTHER,
-    [EDGELORA_MAXIMUM] = EDGELORA_TWO_INPUTS | EDGELORA_READS_INPUT | EDGELORA_READS_OTHER,
-    [EDGELORA_PRELU] = EDGELORA_TWO_INPUTS | EDGELORA_READS_INPUT | EDGELORA_READS_OTHER,
-    [EDGELORA_GATHER] = EDGELORA_COPIES,
-    [EDGELORA_LSTM] = EDGELORA_NO_GRADIENT,
-    [EDGELORA_SVDF_FEATURES] = EDGELORA_WHOLE_INPUT | EDGELORA_SCALES,
-    [EDGELORA_SVDF_TIME] = EDGELORA_SCALES,
-    [EDGELORA_EMBED] = EDGELORA_ADDS,
-    [EDGELORA_PROJECT] = EDGELORA_IS_MATRIX | EDGELORA_HAS_WEIGHTS | EDGELORA_HAS_WINDOW |
-        EDGELORA_SCALES | EDGELORA_ADDS,
-    [EDGELORA_WIDEN] = EDGELORA_SCALES | EDGELORA_ADDS,
-    [EDGELORA_NORM] = EDGELORA_SCALES | EDGELORA_READS_STREAM | EDGELORA_READS_INPUT,
-    [EDGELORA_ROTATE] = EDGELORA_PLACED,
-    [EDGELORA_ATTEND] = EDGELORA_THREE_INPUTS | EDGELORA_PLACED,
-    [EDGELORA_SQUARED_DIFFERENCE] = EDGELORA_TWO_INPUTS | EDGELORA_READS_INPUT |
-        EDGELORA_READS_OTHER,
-    [EDGELORA_MATMUL] = EDGELORA_TWO_INPUTS | EDGELORA_SCALES | EDGELORA_READS_OTHER,
+#define OP(name, number, build, traits, ...) [number] = EDGELORA_##build ? (traits) : 0,
+#include "edgelora_ops.h"
+#undef OP
 };
 
 EDGELORA_RAM uint32_t edgelora_traits(uint32_t kind) {
-    bool recurrent = kind >= EDGELORA_LSTM && kind <= EDGELORA_SVDF_TIME,
-         attention = kind >= EDGELORA_EMBED;
-    bool known = kind < sizeof(traits) / sizeof(traits[0]) && (EDGELORA_RECURRENT || !recurrent) &&
-        (EDGELORA_ATTENTION || !attention);
-    return known ? traits[kind] : 0;
+    return kind < sizeof(traits) / sizeof(traits[0]) ? traits[kind] : 0;
 }
 
 EDGELORA_RAM uint32_t op_inputs(const edgelora_op_t *op) {
@@ -115,25 +84,16 @@ EDGELORA_HOT void edgelora_shape_into(edgelora_shape_t *g, const void *model, ui
     g->inputs = (uint32_t)g->kernel_h * g->kernel_w * g->in_c;
 }
 
-bool edgelora_goes_by_rows(const edgelora_shape_t *g) {
+// A matrix whose kernel is one element, at the output's place.
+static bool is_pointwise(const edgelora_shape_t *g) {
     const edgelora_op_t *op = g->op;
-    switch (op->kind) {
-        case EDGELORA_ADD:
-        case EDGELORA_MULTIPLY:
-            return is_flat(g);
-        case EDGELORA_CONV:
-        case EDGELORA_PROJECT:
-            return g->inputs == g->in_c && !op->pad_top && !op->pad_left && op->stride_h == 1 &&
-                op->stride_w == 1 && g->out_h == g->in_h && g->out_w == g->in_w;
-        case EDGELORA_LOOKUP:
-        case EDGELORA_EMBED:
-        case EDGELORA_WIDEN:
-        case EDGELORA_NORM:
-        case EDGELORA_ROTATE:
-            return true;
-        default:
-            return false;
-    }
+    return g->inputs == g->in_c && !op->pad_top && !op->pad_left && op->stride_h == 1 &&
+        op->stride_w == 1 && g->out_h == g->in_h && g->out_w == g->in_w;
+}
+
+bool edgelora_goes_by_rows(const edgelora_shape_t *g) {
+    return (g->traits & EDGELORA_BY_ROWS) && (!g->is_matrix || is_pointwise(g)) &&
+        (!(g->traits & EDGELORA_REPEATS) || is_flat(g));
 }
 
 void edgelora_shape_rows(edgelora_shape_t *g, uint32_t from, uint32_t count) {

@@ -31,8 +31,16 @@ enum {
     // once
     EDGELORA_THREE_INPUTS = 131072,
     EDGELORA_PLACED = 262144, // a row's output depends on its place
+    EDGELORA_REPEATS = 524288, // input2 is repeated along its axes of size 1
+    // each output position depends on the same position of the inputs alone: of two, if their
+    // shapes are the same; of a matrix, if its kernel is one element, at the output's place
+    EDGELORA_BY_ROWS = 2097152,
+    EDGELORA_SAME_GRID = 1048576, // inputs and output share scale and zero point
 };
 uint32_t edgelora_traits(uint32_t kind); // 0: unknown kind
+
+// Which builds have an op: a column of edgelora_ops.h.
+#define EDGELORA_ALWAYS 1
 
 // 0: a build without lstm and SVDF, whose kinds are unknown then.
 #ifndef EDGELORA_RECURRENT

@@ -204,12 +204,18 @@ print(open_sensor("moon", [9], 1).read_into(a), a)
     assert "the moon" in tree.python("from edgelora.studio.views.signals import source_titles\nprint(source_titles())")
 
 
+def test_an_operator_changes_five_files_beside_spec() -> None:
+    changed = re.findall(r"^diff --git a/\S+ b/(\S+)$", (CHANGES / "operator.diff").read_text(), re.MULTILINE)
+    assert len({*changed} - {"SPEC.md"}) <= 5
+
+
 def test_an_operator(tree: Tree) -> None:
     """In the core, files, the simulation and the plan: a network that flips eight values, and a dense layer."""
     code = """
 import numpy as np
 from edgelora.board.profiles import load_board
 from edgelora.core.formats.elm import pack_model, unpack_model
+from edgelora.core.formats.envelope import FormatError
 from edgelora.core.formats.network import Op, QuantModel, Tensor
 from edgelora.core.twin.session import Session
 from edgelora.learn.planning.plan import plan
@@ -224,5 +230,11 @@ ran = Session(elm, bytes(2), "infer", 1).activations(np.array([10, -20] * 4, np.
 print(unpack_model(elm).ops[0].kind, ran[1].ravel().tolist()[:2])
 print(simulate_op(model, model.ops[0], np.array([10., -20.])).tolist())
 print(plan(elm, load_board("rpi_pico"), Recipe()).arena_bytes > 0)
+tensors[1] = Tensor((1, 2, 4), 0.5, -3)
+try:
+    pack_model(model)
+except FormatError as error:
+    print(error)
 """
-    assert tree.python(code) == "flip [-11, 19]\n[-11.0, 19.0]\nTrue\n"
+    refusal = "model: op 0 (flip): (1, 1, 8) in, (1, 2, 4) out, do not fit"
+    assert tree.python(code) == f"flip [-11, 19]\n[-11.0, 19.0]\nTrue\n{refusal}\n"

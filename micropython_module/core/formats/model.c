@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 
 #include "formats/formats.h"
+#include "formats/fits.h"
 
 // Is [offset, offset + count * element) aligned, within the file and after its header?
 static bool array_in_file(uint32_t size, uint32_t offset, uint32_t count, uint32_t element) {
@@ -84,89 +85,34 @@ static bool weights_ok(
     return true;
 }
 
-// Bounds the products that an input element's error sums up. A dense layer has one position: each
-// output reads each input once.
+// What the ops' records call for arrays in the file, each once that op's tensors fit.
+
 static bool matrix_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
     const edgelora_tensor_t *out) {
-    bool dense = op->kind == EDGELORA_DENSE;
-    uint32_t inputs = matrix_inputs(op, in), kernel = (uint32_t)op->kernel_h * op->kernel_w;
-    return !(dense && (out->height != 1 || out->width != 1)) && inputs <= EDGELORA_MAX_PATCH &&
-        out->channels * kernel <= EDGELORA_MAX_WEIGHT_ROWS &&
-        weights_ok(file, op, out->channels * inputs, out->channels) &&
+    return weights_ok(file, op, out->channels * matrix_inputs(op, in), out->channels) &&
         requantization_ok(file, op, out->channels);
 }
 
-// The sum of a position's error over windows and multipliers is at most O * kernel * 127 * 127.
-static bool depthwise_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
-    const edgelora_tensor_t *out) {
+static bool depthwise_ok(
+    const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *out) {
     uint32_t kernel = (uint32_t)op->kernel_h * op->kernel_w;
-    return out->channels % in->channels == 0 && kernel <= EDGELORA_MAX_DEPTHWISE &&
-        out->channels * kernel <= EDGELORA_MAX_WEIGHT_ROWS &&
-        weights_ok(file, op, out->channels * kernel, out->channels) &&
+    return weights_ok(file, op, out->channels * kernel, out->channels) &&
         requantization_ok(file, op, out->channels);
 }
 
-// Along one axis: does every window contain at least one input element?
-static bool windows_ok(uint32_t stride, uint32_t pad, uint32_t kernel, uint32_t in, uint32_t out) {
-    return kernel > pad && (out - 1) * stride < in + pad;
-}
-
-// At most as many windows cover a position as a window has elements: the backward sum fits 32 bits.
-static bool pool_ok(
-    const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out) {
-    return op->dilation_h == 1 && op->dilation_w == 1 &&
-        (uint32_t)op->kernel_h * op->kernel_w <= EDGELORA_MAX_POOLED &&
-        in->channels == out->channels && in->zero_point == out->zero_point &&
-        windows_ok(op->stride_h, op->pad_top, op->kernel_h, in->height, out->height) &&
-        windows_ok(op->stride_w, op->pad_left, op->kernel_w, in->width, out->width);
-}
-
-static bool same_shape(const edgelora_tensor_t *a, const edgelora_tensor_t *b) {
-    return a->height == b->height && a->width == b->width && a->channels == b->channels;
-}
-
-// Elementwise ops: the first input has the output's shape; each side of the second is equal or 1.
-// The error of a repeated element sums one product per repetition.
-static bool pair_ok(
-    const edgelora_tensor_t *a, const edgelora_tensor_t *b, const edgelora_tensor_t *out) {
-    uint32_t parts = (uint32_t)b->height * b->width * b->channels;
-    return same_shape(a, out) && (b->height == out->height || b->height == 1) &&
-        (b->width == out->width || b->width == 1) &&
-        (b->channels == out->channels || b->channels == 1) &&
-        (uint32_t)out->height * out->width * out->channels / parts <= EDGELORA_MAX_REPEATED;
-}
-
-// Two images of as many rows as the output has rows and columns; sums stay within 31 bits.
-static bool matmul_ok(
-    const edgelora_tensor_t *a, const edgelora_tensor_t *b, const edgelora_tensor_t *out) {
-    return a->height == out->height && b->height == out->height && a->width == out->width &&
-        b->width == out->channels && a->channels == b->channels &&
-        a->channels <= EDGELORA_MAX_PATCH;
-}
-
-static bool same_grid(
-    const edgelora_tensor_t *a, const edgelora_tensor_t *b, const edgelora_tensor_t *out) {
-    return a->zero_point == out->zero_point && b->zero_point == out->zero_point;
-}
-
-// Each axis of the input becomes one of the output. A table lists the input positions along it;
-// without a table both sides are equal.
 static bool gather_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
     const edgelora_tensor_t *out) {
     const uint32_t from[3] = {in->height, in->width, in->channels},
                    to[3] = {out->height, out->width, out->channels};
     const uint16_t *positions = (const uint16_t *)(const void *)(file->at + op->weights);
-    if (op->kernel_h == op->kernel_w || in->zero_point != out->zero_point ||
-        (op->weights &&
-            !array_in_file(file->size, op->weights, to[0] + to[1] + to[2], sizeof(*positions)))) {
+    if (!op->weights) {
+        return true;
+    }
+    if (!array_in_file(file->size, op->weights, to[0] + to[1] + to[2], sizeof(*positions))) {
         return false;
     }
     for (uint32_t i = 0; i < 3; ++i) {
-        uint32_t count = to[gather_axis(op, i)];
-        if (!op->weights && count != from[i]) {
-            return false;
-        }
-        for (uint32_t k = 0; k < count && op->weights; ++k) {
+        for (uint32_t k = to[gather_axis(op, i)]; k-- > 0;) {
             if (*positions++ >= from[i]) {
                 return false;
             }
@@ -175,82 +121,47 @@ static bool gather_ok(const file_t *file, const edgelora_op_t *op, const edgelor
     return true;
 }
 
-static bool concatenate_ok(const edgelora_op_t *op, const edgelora_tensor_t *a,
-    const edgelora_tensor_t *b, const edgelora_tensor_t *out) {
-    bool h = op->kernel_h == 1, w = op->kernel_h == 2, c = op->kernel_h == 3;
-    return (uint32_t)a->height + (h ? b->height : 0) == out->height &&
-        (uint32_t)a->width + (w ? b->width : 0) == out->width &&
-        (uint32_t)a->channels + (c ? b->channels : 0) == out->channels &&
-        (h || b->height == out->height) && (w || b->width == out->width) &&
-        (c || b->channels == out->channels) && a->zero_point == out->zero_point &&
-        b->zero_point == out->zero_point;
-}
-
-static bool slice_ok(
-    const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out) {
-    uint32_t start = op_number(op);
-    bool h = op->kernel_h == 1, w = op->kernel_h == 2, c = op->kernel_h == 3;
-    return (h ? start + out->height <= in->height : out->height == in->height) &&
-        (w ? start + out->width <= in->width : out->width == in->width) &&
-        (c ? start + out->channels <= in->channels : out->channels == in->channels) &&
-        in->zero_point == out->zero_point;
-}
-
 static bool history_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
     const edgelora_tensor_t *out) {
-    uint32_t newest = (uint32_t)in->height * in->width * in->channels,
-             all = (uint32_t)out->height * out->width * out->channels;
-    return newest < all && in->zero_point == out->zero_point &&
-        (!op->weights || array_in_file(file->size, op->weights, all - newest, 1));
+    return !op->weights || array_in_file(file->size, op->weights, elements(out) - elements(in), 1);
 }
 
-static bool pad_ok(
-    const edgelora_op_t *op, const edgelora_tensor_t *in, const edgelora_tensor_t *out) {
-    return in->channels == out->channels && in->zero_point == out->zero_point &&
-        op->pad_top + (in->height - 1u) * op->stride_h < out->height &&
-        op->pad_left + (in->width - 1u) * op->stride_w < out->width;
+static bool lookup_ok(const file_t *file, const edgelora_op_t *op) {
+    return array_in_file(file->size, op->weights, 256, 1) &&
+        in_s8(file, op->bias, 256, -127, 127) &&
+        in_s8(file, op->shift, 1, EDGELORA_MIN_SHIFT, EDGELORA_MAX_SHIFT);
 }
 
 // As the largest exponential is 1, a position's outputs add up to about 256, for any values of the
 // others.
-static bool softmax_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
-    const edgelora_tensor_t *out) {
-    return in->channels <= EDGELORA_MAX_SOFTMAX && out->zero_point == -128 &&
-        in_s32(file, op->multiplier, 256, 0, INT32_MAX) &&
+static bool softmax_ok(const file_t *file, const edgelora_op_t *op) {
+    return in_s32(file, op->multiplier, 256, 0, INT32_MAX) &&
         in_s32(file, op->multiplier, 1, INT32_MAX, INT32_MAX) &&
         in_s8(file, op->shift, 2, EDGELORA_MIN_SHIFT, 127) && in_s8(file, op->shift, 1, 64, 127) &&
         ((const int8_t *)file->at)[op->shift + 1] <= EDGELORA_MAX_SHIFT;
 }
 
-// The output is the state after every position or after the last. Weights: u8 [units, 4, inputs +
-// units]; bias: s32 [units, 4, 2].
+// Weights: u8 [units, 4, inputs + units]; bias: s32 [units, 4, 2].
 static bool lstm_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
     const edgelora_tensor_t *out) {
     uint32_t units = out->channels, inputs = in->channels + units,
              clip = op->multiplier + 4 * LSTM_CLIP;
-    bool all = out->height == in->height && out->width == in->width;
-    return (all || (out->height == 1 && out->width == 1)) && inputs <= EDGELORA_MAX_PATCH &&
-        weights_ok(file, op, 4 * units * inputs, 8 * units) &&
+    return weights_ok(file, op, 4 * units * inputs, 8 * units) &&
         requantization_ok(file, op, LSTM_SCALES) && in_s32(file, clip, 1, 0, 1 << 15) &&
         in_s32(file, clip + 4, LSTM_TABLE_SIZE, 1 << 15, (1 << 16) - 1) &&
         in_s8(file, op->shift + LSTM_TANH, 1, EDGELORA_MIN_TANH_SHIFT, EDGELORA_MAX_TANH_SHIFT);
 }
 
-// The output is s16 [filters].
 static bool svdf_features_ok(const file_t *file, const edgelora_op_t *op,
     const edgelora_tensor_t *in, const edgelora_tensor_t *out) {
-    uint32_t inputs = (uint32_t)in->height * in->width * in->channels, filters = out->channels / 2u;
-    return out->height == 1 && out->width == 1 && out->channels % 2 == 0 && out->zero_point == 0 &&
-        inputs <= EDGELORA_MAX_PATCH && weights_ok(file, op, filters * inputs, filters) &&
-        requantization_ok(file, op, 1);
+    uint32_t filters = out->channels / 2u;
+    return weights_ok(file, op, filters * elements(in), filters) && requantization_ok(file, op, 1);
 }
 
-// The input is s16 [memory, filters]; taps: s16 [units, memory, rank], with filters = units * rank.
 static bool svdf_time_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
     const edgelora_tensor_t *out) {
-    return in->width == 1 && out->height == 1 && out->width == 1 && in->zero_point == 0 &&
-        in->channels % (2u * out->channels) == 0 &&
-        array_in_file(file->size, op->weights, in->height * (in->channels / 2u), sizeof(int16_t)) &&
+    return array_in_file(
+               file->size, op->weights, in->height * (in->channels / 2u), sizeof(int16_t)) &&
         array_in_file(file->size, op->bias, out->channels, sizeof(int32_t)) &&
         requantization_ok(file, op, 1);
 }
@@ -269,40 +180,23 @@ static bool in_s16(const file_t *file, uint32_t offset, uint32_t count) {
     return true;
 }
 
-// Ids are bytes, or two of them.
-static bool embed_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
-    const edgelora_tensor_t *out) {
-    uint32_t symbols = op_number(op);
-    return !op->input && symbols && symbols <= EDGELORA_MAX_SYMBOLS &&
-        in->channels == id_bytes(symbols) && in->height == out->height && in->width == out->width &&
-        array_in_file(file->size, op->weights, symbols * out->channels, 1) &&
+static bool embed_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *out) {
+    return array_in_file(file->size, op->weights, op_number(op) * out->channels, 1) &&
         requantization_ok(file, op, 1);
 }
 
-static bool norm_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
-    const edgelora_tensor_t *out) {
-    return same_shape(in, out) && in_s16(file, op->weights, in->channels) &&
+static bool norm_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in) {
+    return in_s16(file, op->weights, in->channels) &&
         in_s32(file, op->bias, in->channels, -(1 << 27), 1 << 27) &&
         in_s32(file, op->multiplier, 1, 1, INT32_MAX) && in_s8(file, op->shift, 1, -10, 17);
 }
 
-static bool rotate_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in,
-    const edgelora_tensor_t *out) {
-    uint32_t half = op->kernel_h, rows = (uint32_t)in->height * in->width;
-    return same_shape(in, out) && half <= EDGELORA_MAX_HEAD / 2 && in->channels % (2 * half) == 0 &&
-        !in->zero_point && !out->zero_point && in_s16(file, op->weights, rows * 2 * half);
+static bool rotate_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *in) {
+    return in_s16(file, op->weights, 2u * in->height * in->width * op->kernel_h);
 }
 
-// Sums over the rows and heads that read a key or value stay within 32 bits.
-static bool attend_ok(const file_t *file, const edgelora_op_t *op, const edgelora_tensor_t *q,
-    const edgelora_tensor_t *k, const edgelora_tensor_t *v, const edgelora_tensor_t *out) {
-    uint32_t heads = op->kernel_h, keys = op->kernel_w, rows = (uint32_t)q->height * q->width;
-    return same_shape(q, out) && same_shape(k, v) && k->height == q->height &&
-        k->width == q->width && rows <= EDGELORA_MAX_ATTENDED && q->channels % heads == 0 &&
-        q->channels / heads <= EDGELORA_MAX_HEAD && k->channels == q->channels / heads * keys &&
-        heads % keys == 0 && rows * (heads / keys) <= 2 * EDGELORA_MAX_ATTENDED && !q->zero_point &&
-        !k->zero_point && !v->zero_point && !out->zero_point &&
-        in_s32(file, op->multiplier, 1, 1, UINT16_MAX) &&
+static bool attend_ok(const file_t *file, const edgelora_op_t *op) {
+    return in_s32(file, op->multiplier, 1, 1, UINT16_MAX) &&
         in_s32(file, op->multiplier + 4, 2, 0, INT16_MAX) && in_s8(file, op->shift, 1, 0, 20) &&
         in_s8_at(file, op->shift + 1, -16, 15) && in_s8_at(file, op->shift + 2, -64, 63);
 }
@@ -328,6 +222,16 @@ static bool unused_ok(const edgelora_op_t *op, uint32_t has) {
         ((has & (EDGELORA_TWO_INPUTS | EDGELORA_ADDS | EDGELORA_THREE_INPUTS)) || !op->input2) &&
         (!(has & EDGELORA_NO_INPUT) || !op->input) &&
         ((has & EDGELORA_IS_MATRIX) || (!op->t_shift && !op->branch_shift));
+}
+
+// Do inputs and output share the zero point, where the op demands it?
+static bool grid_ok(const edgelora_op_t *op, const edgelora_tensor_t *tensors) {
+    for (uint32_t k = op_inputs(op); k-- > 0 && op_has(op, EDGELORA_SAME_GRID);) {
+        if (tensors[op_input(op, k)].zero_point != tensors[op->output].zero_point) {
+            return false;
+        }
+    }
+    return true;
 }
 
 // Streams are written by ops that add to one, and by constants; only those and norm read them.
@@ -357,104 +261,19 @@ static edgelora_status_t op_check(
         return EDGELORA_ERR_FORMAT;
     }
     const edgelora_tensor_t *in = &tensors[op->input], *in2 = &tensors[op->input2],
+                            *in3 = &tensors[op_inputs(op) == 3 ? op_number(op) : 0],
                             *out = &tensors[op->output];
     bool ok = false;
     switch (op->kind) {
-        case EDGELORA_DENSE:
-        case EDGELORA_CONV:
-        case EDGELORA_PROJECT:
-            ok = matrix_ok(file, op, in, out);
-            break;
-        case EDGELORA_AVERAGE_POOL:
-        case EDGELORA_MAX_POOL:
-            ok = pool_ok(op, in, out);
-            break;
-        case EDGELORA_MEAN:
-            ok = in->channels == out->channels && out->height == 1 && out->width == 1 &&
-                requantization_ok(file, op, 1);
-            break;
-        case EDGELORA_DEPTHWISE:
-            ok = depthwise_ok(file, op, in, out);
-            break;
-        case EDGELORA_ADD:
-            ok = pair_ok(in, in2, out) && add_ok(file, op);
-            break;
-        case EDGELORA_MULTIPLY:
-            ok = pair_ok(in, in2, out) && requantization_ok(file, op, 1);
-            break;
-        case EDGELORA_SQUARED_DIFFERENCE:
-            ok = pair_ok(in, in2, out) && in_s32(file, op->multiplier, 3, 0, INT32_MAX) &&
-                add_ok(file, op);
-            break;
-        case EDGELORA_MATMUL:
-            ok = matmul_ok(in, in2, out) && requantization_ok(file, op, 1);
-            break;
-        case EDGELORA_MINIMUM:
-        case EDGELORA_MAXIMUM:
-            ok = pair_ok(in, in2, out) && same_grid(in, in2, out);
-            break;
-        case EDGELORA_PRELU: // slopes are stored in the file: they get no error
-            ok = pair_ok(in, in2, out) && requantization_ok(file, op, 2) && op->input2 &&
-                ops[op->input2 - 1].kind == EDGELORA_CONSTANT;
-            break;
-        case EDGELORA_CONSTANT:
-            ok = array_in_file(file->size, op->weights,
-                (uint32_t)out->height * out->width * out->channels, 1u + out->wide);
-            break;
-        case EDGELORA_GATHER:
-            ok = gather_ok(file, op, in, out);
-            break;
-        case EDGELORA_CONCATENATE:
-            ok = concatenate_ok(op, in, in2, out);
-            break;
-        case EDGELORA_SLICE:
-            ok = slice_ok(op, in, out);
-            break;
-        case EDGELORA_HISTORY:
-            ok = history_ok(file, op, in, out);
-            break;
-        case EDGELORA_PAD:
-            ok = pad_ok(op, in, out);
-            break;
-        case EDGELORA_RESHAPE:
-            ok = (uint32_t)in->height * in->width * in->channels ==
-                    (uint32_t)out->height * out->width * out->channels &&
-                in->zero_point == out->zero_point;
-            break;
-        case EDGELORA_LOOKUP:
-            ok = same_shape(in, out) && array_in_file(file->size, op->weights, 256, 1) &&
-                in_s8(file, op->bias, 256, -127, 127) &&
-                in_s8(file, op->shift, 1, EDGELORA_MIN_SHIFT, EDGELORA_MAX_SHIFT);
-            break;
-        case EDGELORA_SOFTMAX:
-            ok = same_shape(in, out) && softmax_ok(file, op, in, out);
-            break;
-        case EDGELORA_LSTM:
-            ok = EDGELORA_RECURRENT && lstm_ok(file, op, in, out);
-            break;
-        case EDGELORA_SVDF_FEATURES:
-            ok = EDGELORA_RECURRENT && svdf_features_ok(file, op, in, out);
-            break;
-        case EDGELORA_SVDF_TIME:
-            ok = EDGELORA_RECURRENT && svdf_time_ok(file, op, in, out);
-            break;
-        case EDGELORA_EMBED:
-            ok = EDGELORA_ATTENTION && embed_ok(file, op, in, out);
-            break;
-        case EDGELORA_WIDEN:
-            ok = same_shape(in, out) && requantization_ok(file, op, 1);
-            break;
-        case EDGELORA_NORM:
-            ok = EDGELORA_ATTENTION && norm_ok(file, op, in, out);
-            break;
-        case EDGELORA_ROTATE:
-            ok = EDGELORA_ATTENTION && rotate_ok(file, op, in, out);
-            break;
-        case EDGELORA_ATTEND:
-            ok = EDGELORA_ATTENTION && attend_ok(file, op, in, in2, &tensors[op_number(op)], out);
-            break;
+#define OP(name, number, build, traits, shapes, arrays, ...) \
+    case number: \
+        ok = EDGELORA_##build && (shapes) && (arrays); \
+        break;
+#include "edgelora_ops.h"
+#undef OP
     }
-    return ok && streams_ok(op, tensors) ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
+    ok = ok && grid_ok(op, tensors) && streams_ok(op, tensors);
+    return ok ? EDGELORA_OK : EDGELORA_ERR_FORMAT;
 }
 
 // Are an attend's inputs earlier tensors, all different, that no other op reads? So each has one

@@ -79,17 +79,6 @@ static bool simd_forward(
     }
 }
 
-#if EDGELORA_ATTENTION
-// Streams hold two bytes a value.
-static inline const int16_t *as_stream(const void *bytes) {
-    return bytes;
-}
-
-static inline int16_t *to_stream(void *bytes) {
-    return bytes;
-}
-#endif
-
 static bool simd_backward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
     const edgelora_error_t *error, uint32_t k, int8_t *dx, int32_t *exponent) {
     const edgelora_simd_t *simd = error->simd;
@@ -131,6 +120,82 @@ static bool simd_backward(const edgelora_shape_t *g, const edgelora_branch_t *br
     }
 }
 
+// Streams hold two bytes a value.
+static inline const int16_t *as_stream(const void *bytes) {
+    return bytes;
+}
+
+static inline int16_t *to_stream(void *bytes) {
+    return bytes;
+}
+
+// What the ops' records call: an op's packed kernels or its reference kernels.
+
+static inline void matrix_forward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const edgelora_pass_t *pass, const int8_t *x, int8_t *y) {
+    if (pass->packed) {
+        edgelora_matrix_forward_packed_s8(g, branch, x, y, pass->t, pass->scratch);
+    } else {
+        edgelora_matrix_forward_s8(g, branch, x, y, pass->t, pass->scratch);
+    }
+}
+
+static inline int32_t matrix_backward(const edgelora_shape_t *g, const edgelora_branch_t *branch,
+    const edgelora_error_t *error, int8_t *dx) {
+    return (error->packed ? edgelora_matrix_backward_packed_s8 : edgelora_matrix_backward_s8)(
+        g, branch, error, dx);
+}
+
+static inline void depthwise_forward(
+    const edgelora_shape_t *g, const edgelora_pass_t *pass, const int8_t *x, int8_t *y) {
+    if (!pass->packed) {
+        edgelora_depthwise_forward_s8(g, x, y);
+    } else if (!edgelora_depthwise_strips_s8(g, x, y, pass->scratch)) {
+        edgelora_depthwise_forward_packed_s8(g, x, y, pass->scratch);
+    }
+}
+
+static inline void pool_forward(
+    const edgelora_shape_t *g, const edgelora_pass_t *pass, const int8_t *x, int8_t *y) {
+    if (pass->packed) {
+        edgelora_pool_forward_packed_s8(g, x, y, pass->scratch);
+    } else {
+        edgelora_pool_forward_s8(g, x, y);
+    }
+}
+
+static inline int32_t pool_backward(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+    return (error->packed ? edgelora_pool_backward_packed_s8 : edgelora_pool_backward_s8)(
+        g, error, dx);
+}
+
+static inline void pair_forward(const edgelora_shape_t *g, const edgelora_pass_t *pass,
+    const int8_t *x, const int8_t *x2, int8_t *y) {
+    if (pass->packed) {
+        edgelora_multiply_forward_packed_s8(g, x, x2, y, pass->scratch);
+    } else {
+        edgelora_pair_forward_s8(g, x, x2, y);
+    }
+}
+
+static inline void widen_forward(const edgelora_shape_t *g, const edgelora_pass_t *pass,
+    const int8_t *x, const int16_t *h, int16_t *y) {
+    if (!pass->packed || !edgelora_widen_forward_packed_s16(g, x, h, y, pass->scratch)) {
+        edgelora_widen_forward_s16(g, x, h, y);
+    }
+}
+
+// The error of an op whose output's elements are its input's, in order, or scaled before.
+static inline int32_t copy_backward(
+    const edgelora_shape_t *g, const edgelora_error_t *error, int8_t *dx) {
+    edgelora_copy_s8(dx, error->e, g->positions * g->out_c);
+    return error->exponent;
+}
+
+#define NO_FORWARD (void)0
+#define NO_BACKWARD error->exponent
+
 EDGELORA_HOT void edgelora_op_forward(
     const edgelora_shape_t *g, const edgelora_branch_t *branch, const edgelora_pass_t *pass) {
     EDGELORA_ASSERT(pass->x || (g->traits & EDGELORA_NO_INPUT));
@@ -145,107 +210,14 @@ EDGELORA_HOT void edgelora_op_forward(
         return;
     }
     switch (g->op->kind) {
-        case EDGELORA_DENSE:
-        case EDGELORA_CONV:
-            if (pass->packed) {
-                edgelora_matrix_forward_packed_s8(g, branch, x, y, pass->t, pass->scratch);
-            } else {
-                edgelora_matrix_forward_s8(g, branch, x, y, pass->t, pass->scratch);
-            }
-            break;
-        case EDGELORA_DEPTHWISE:
-            if (!pass->packed) {
-                edgelora_depthwise_forward_s8(g, x, y);
-            } else if (!edgelora_depthwise_strips_s8(g, x, y, pass->scratch)) {
-                edgelora_depthwise_forward_packed_s8(g, x, y, pass->scratch);
-            }
-            break;
-        case EDGELORA_AVERAGE_POOL:
-        case EDGELORA_MAX_POOL:
-        case EDGELORA_MEAN:
-            if (pass->packed) {
-                edgelora_pool_forward_packed_s8(g, x, y, pass->scratch);
-            } else {
-                edgelora_pool_forward_s8(g, x, y);
-            }
-            break;
-        case EDGELORA_ADD:
-        case EDGELORA_MULTIPLY:
-        case EDGELORA_MINIMUM:
-        case EDGELORA_MAXIMUM:
-        case EDGELORA_PRELU:
-        case EDGELORA_SQUARED_DIFFERENCE:
-            if (pass->packed) {
-                edgelora_multiply_forward_packed_s8(g, x, x2, y, pass->scratch);
-            } else {
-                edgelora_pair_forward_s8(g, x, x2, y);
-            }
-            break;
-        case EDGELORA_GATHER:
-            edgelora_gather_forward_s8(g, x, y);
-            break;
-        case EDGELORA_CONSTANT: // stored in the file
-            break;
-        case EDGELORA_CONCATENATE:
-            edgelora_concatenate_forward_s8(g, x, x2, y);
-            break;
-        case EDGELORA_SLICE:
-            edgelora_slice_forward_s8(g, x, y);
-            break;
-        case EDGELORA_HISTORY:
-            edgelora_history_forward_s8(g, x, y);
-            break;
-        case EDGELORA_PAD:
-            edgelora_pad_forward_s8(g, x, y);
-            break;
-        case EDGELORA_RESHAPE:
-            edgelora_copy_s8(y, x, g->positions * g->out_c);
-            break;
-        case EDGELORA_LOOKUP:
-            edgelora_lookup_forward_s8(g, x, y);
-            break;
-        case EDGELORA_SOFTMAX:
-            edgelora_softmax_forward_s8(g, x, y);
-            break;
-#if EDGELORA_RECURRENT
-        case EDGELORA_LSTM:
-            edgelora_lstm_forward_s8(g, x, y, pass->scratch);
-            break;
-        case EDGELORA_SVDF_FEATURES:
-            edgelora_svdf_features_forward_s8(g, x, y);
-            break;
-        case EDGELORA_SVDF_TIME:
-            edgelora_svdf_time_forward_s8(g, x, y);
-            break;
-#endif
-#if EDGELORA_ATTENTION
-        case EDGELORA_EMBED:
-            edgelora_embed_forward_s16(g, x, as_stream(x2), to_stream(y));
-            break;
-        case EDGELORA_PROJECT:
-            (pass->packed ? edgelora_project_forward_packed_s16 : edgelora_project_forward_s16)(
-                g, branch, x, as_stream(x2), to_stream(y), pass->t, pass->scratch);
-            break;
-        case EDGELORA_WIDEN:
-            if (!pass->packed ||
-                !edgelora_widen_forward_packed_s16(
-                    g, x, as_stream(x2), to_stream(y), pass->scratch)) {
-                edgelora_widen_forward_s16(g, x, as_stream(x2), to_stream(y));
-            }
-            break;
-        case EDGELORA_NORM:
-            edgelora_norm_forward_s8(g, as_stream(x), y);
-            break;
-        case EDGELORA_ROTATE:
-            edgelora_rotate_forward_s8(g, x, y);
-            break;
-        case EDGELORA_ATTEND:
-            edgelora_op_attend_forward(g, pass, (edgelora_range_t){0, g->op->kernel_h});
-            break;
-        case EDGELORA_MATMUL:
-            edgelora_matmul_forward_s8(g, x, x2, y);
-            break;
-#endif
+#define OP(name, number, build, traits, shapes, arrays, forward, backward) \
+    case number: \
+        if (EDGELORA_##build) { \
+            forward; \
+        } \
+        break;
+#include "edgelora_ops.h"
+#undef OP
     }
 }
 
@@ -333,60 +305,12 @@ EDGELORA_HOT int32_t edgelora_op_backward(const edgelora_shape_t *g,
         return exponent;
     }
     switch (g->op->kind) {
-        case EDGELORA_DENSE:
-        case EDGELORA_CONV:
-        case EDGELORA_PROJECT:
-            return (error->packed ? edgelora_matrix_backward_packed_s8
-                                  : edgelora_matrix_backward_s8)(g, branch, error, dx);
-        case EDGELORA_DEPTHWISE:
-            return (error->packed ? edgelora_depthwise_backward_packed_s8
-                                  : edgelora_depthwise_backward_s8)(g, error, dx);
-        case EDGELORA_AVERAGE_POOL:
-        case EDGELORA_MEAN:
-            return (error->packed ? edgelora_pool_backward_packed_s8 : edgelora_pool_backward_s8)(
-                g, error, dx);
-        case EDGELORA_MAX_POOL:
-            return edgelora_pool_backward_s8(g, error, dx);
-        case EDGELORA_ADD:
-        case EDGELORA_MULTIPLY:
-        case EDGELORA_MINIMUM:
-        case EDGELORA_MAXIMUM:
-        case EDGELORA_PRELU:
-        case EDGELORA_SQUARED_DIFFERENCE:
-            return edgelora_pair_backward_s8(g, error, k, dx);
-        case EDGELORA_GATHER:
-            return edgelora_gather_backward_s8(g, error, dx);
-        case EDGELORA_CONCATENATE:
-            edgelora_concatenate_backward_s8(g, error->e, k, dx);
-            return error->exponent;
-        case EDGELORA_LOOKUP:
-            return edgelora_lookup_backward_s8(g, error, dx);
-        case EDGELORA_SOFTMAX:
-            return edgelora_softmax_backward_s8(g, error, dx);
-        case EDGELORA_SLICE:
-            edgelora_slice_backward_s8(g, error->e, dx);
-            return error->exponent;
-        case EDGELORA_HISTORY:
-            return edgelora_history_backward_s8(g, error, dx);
-#if EDGELORA_RECURRENT
-        case EDGELORA_SVDF_FEATURES:
-            return edgelora_svdf_features_backward_s8(g, error, dx);
-        case EDGELORA_SVDF_TIME:
-            return edgelora_svdf_time_backward_s8(g, error, dx);
-#endif
-#if EDGELORA_ATTENTION
-        case EDGELORA_NORM:
-            return edgelora_norm_errors_s8(g, error, edgelora_norm_rows_s8(g, error), dx);
-        case EDGELORA_ROTATE:
-            return edgelora_rotate_backward_s8(g, error, dx);
-        case EDGELORA_MATMUL:
-            return edgelora_matmul_backward_s8(g, error, k, dx);
-#endif
-        case EDGELORA_PAD:
-            edgelora_pad_backward_s8(g, error->e, dx);
-            return error->exponent;
-        default: // reshape; widen, whose error has been scaled
-            edgelora_copy_s8(dx, error->e, g->positions * g->out_c);
+#define OP(name, number, build, traits, shapes, arrays, forward, backward) \
+    case number: \
+        return EDGELORA_##build ? backward : error->exponent;
+#include "edgelora_ops.h"
+#undef OP
+        default:
             return error->exponent;
     }
 }

@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgelora.core.twin.binding import op_fits
 
 from .classes import check_class_stats, pack_class_stats, read_class_stats
 from .envelope import (
@@ -69,6 +71,7 @@ from .network import (
     STREAM_KINDS,
     TWO_INPUT_KINDS,
     WEIGHT_KINDS,
+    WINDOW_KINDS,
     Op,
     QuantModel,
     Tensor,
@@ -154,14 +157,18 @@ def _tables_and_arrays(model: QuantModel, between: bytes = b"") -> bytearray:
         offsets = [shared_at.get(weights or b"") or _append(body, weights), *(_append(body, a) for a in others)]
         if weights and (op.weights is not None or op.kind == "rotate"):
             shared_at[weights] = offsets[0]
-        masks = _MASK_LOW * op.mask_low | _MASK_HIGH * op.mask_high
-        flags = masks | _CENTRED * op.centred | _CAUSAL * op.causal
-        pairs = (*_pair_at_6(op), *op.stride, *op.dilation, *_pair_at_12(op))
-        record = (_CODES[op.kind], flags, op.input, op.output, *pairs)
-        shifts = (op.t_shift, op.branch_shift)
         at = _ops_at(model) + index * _OP.size
-        _OP.pack_into(body, at, *record, op.act_min, op.act_max, *shifts, op.input2, *offsets)
+        body[at : at + _OP.size] = _op_record(op, offsets)
     return body
+
+
+def _op_record(op: Op, offsets: Sequence[int]) -> bytes:
+    masks = _MASK_LOW * op.mask_low | _MASK_HIGH * op.mask_high
+    flags = masks | _CENTRED * op.centred | _CAUSAL * op.causal
+    pairs = (*_pair_at_6(op), *op.stride, *op.dilation, *_pair_at_12(op))
+    shifts = (op.t_shift, op.branch_shift)
+    record = (_CODES[op.kind], flags, op.input, op.output, *pairs, op.act_min, op.act_max, *shifts, op.input2)
+    return _OP.pack(*record, *offsets)
 
 
 def _pair_at_6(op: Op) -> tuple[int, int]:
@@ -307,12 +314,8 @@ def _slots(model: QuantModel, index: int) -> list[_Slot | None]:
         dtype = "<i2" if target.wide else "<i1"
         return [_Slot("values", dtype, target.shape, dtype), None, None, None]
     if op.kind == "gather":
-        return [
-            _Slot("positions", "<u2", (sum(model.tensors[op.output].shape),), "<u2", optional=True),
-            None,
-            None,
-            None,
-        ]
+        positions = _Slot("positions", "<u2", (sum(model.tensors[op.output].shape),), "<u2", optional=True)
+        return [positions, None, None, None]
     return [None] * 4
 
 
@@ -435,6 +438,7 @@ def _check_structure(model: QuantModel, name: str) -> None:
     _check_graph(model, name)
     for index, op in enumerate(ops):
         _check_geometry(model, op, f"{name}: op {index} ({op.kind})")
+    _check_fit(model, range(len(ops)), name)
     _check_loss(model, name)
     require(not any("\n" in label for label in model.labels), f"{name}: a label contains a newline: remove it")
     if model.signal:
@@ -519,11 +523,8 @@ def _check_tensor(tensor: Tensor, where: str) -> None:
 
 
 _USED_FIELDS = {
-    "conv": ("kernel", "stride", "dilation", "padding"),
-    "project": ("kernel", "stride", "dilation", "padding"),
-    "depthwise": ("kernel", "stride", "dilation", "padding"),
-    "average_pool": ("kernel", "stride", "padding"),
-    "max_pool": ("kernel", "stride", "padding"),
+    **dict.fromkeys(WINDOW_KINDS, ("kernel", "stride", "dilation", "padding")),
+    **dict.fromkeys(POOL_KINDS, ("kernel", "stride", "padding")),
     "pad": ("stride", "padding"),
 }
 
@@ -681,6 +682,18 @@ def _check_shapes(model: QuantModel, op: Op, where: str) -> None:
         require(not wide, f"{where}: {source[2]} channels, the limit is {MAX_SOFTMAX}")
 
 
+def _check_fit(model: QuantModel, indices: Iterable[int], name: str) -> None:
+    """Asks the core's records of ops whether they allow the tensors and fields of these."""
+    tensors = b"".join(map(_packed, model.tensors))
+    records = b"".join(_op_record(op, (1, 1, 1, 1)) for op in model.ops)  # as if with all arrays
+    for index in indices:
+        op = model.ops[index]
+        shapes = (
+            f"{' and '.join(str(model.tensors[i].shape) for i in op.inputs)} in, {model.tensors[op.output].shape} out"
+        )
+        require(op_fits(records, index, tensors), f"{name}: op {index} ({op.kind}): {shapes}, do not fit")
+
+
 def _windows_touch(op: Op, source: Tensor, target: Tensor) -> bool:
     """Whether every pooling window holds an input element."""
     for axis in range(2):
@@ -693,6 +706,7 @@ def _windows_touch(op: Op, source: Tensor, target: Tensor) -> bool:
 def check_op(model: QuantModel, index: int, where: str) -> None:
     """Raises FormatError, whose message begins with `where`, unless files can hold the op."""
     _check_geometry(model, model.ops[index], where)
+    _check_fit(model, [index], where)
     _check_values(model, [index], where)
 
 

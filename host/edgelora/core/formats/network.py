@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
+from edgelora.core.twin.binding import ops
 
 if TYPE_CHECKING:
     from .classes import ClassStats
@@ -33,61 +34,23 @@ def layer_size(model: QuantModel, index: int) -> tuple[int, int]:
     return outputs, patch
 
 
-KINDS = (
-    "dense",
-    "conv",
-    "average_pool",
-    "mean",
-    "depthwise",
-    "max_pool",
-    "add",
-    "concatenate",
-    "pad",
-    "reshape",
-    "lookup",
-    "softmax",
-    "history",
-    "slice",
-    "constant",
-    "multiply",
-    "minimum",
-    "maximum",
-    "prelu",
-    "gather",
-    "lstm",
-    "svdf_features",
-    "svdf_time",
-    "embed",
-    "project",
-    "widen",
-    "norm",
-    "rotate",
-    "attend",
-    "squared_difference",
-    "matmul",
-)
-MATRIX_KINDS = ("dense", "conv", "project")  # can carry an adapter
-WEIGHT_KINDS = (*MATRIX_KINDS, "depthwise")
-POOL_KINDS = ("average_pool", "max_pool")
-WINDOW_KINDS = ("conv", "project", "depthwise", *POOL_KINDS)  # with kernel, stride and padding
-# element by element; the second input may be repeated
-PAIR_KINDS = ("add", "multiply", "minimum", "maximum", "prelu", "squared_difference")
-STREAM_KINDS = ("embed", "project", "widen")  # add to a stream, their second input, or begin one
+def _with(trait: str) -> tuple[str, ...]:
+    return tuple(kind for kind, traits in ops().items() if trait in traits)
+
+
+# from the core's records, edgelora_ops.h; graph.h says what the traits mean
+KINDS = tuple(ops())
+MATRIX_KINDS = _with("IS_MATRIX")  # can carry an adapter
+WEIGHT_KINDS = _with("HAS_WEIGHTS")
+WINDOW_KINDS = _with("HAS_WINDOW")  # with kernel, stride and padding
+POOL_KINDS = tuple(kind for kind in WINDOW_KINDS if kind not in WEIGHT_KINDS)
+PAIR_KINDS = _with("REPEATS")  # element by element; the second input may be repeated
+STREAM_KINDS = _with("ADDS")  # add to a stream, their second input, or begin one
 TRANSFORMER_KINDS = (*STREAM_KINDS, "norm", "rotate", "attend")
-TWO_INPUT_KINDS = (*PAIR_KINDS, "concatenate", "matmul")
-AXIS_KINDS = ("concatenate", "slice")  # along height, width or channels
-SAME_GRID_KINDS = (
-    *POOL_KINDS,
-    *AXIS_KINDS,
-    "pad",
-    "reshape",
-    "history",
-    "minimum",
-    "maximum",
-    "gather",
-    "rotate",
-)  # inputs and output share scale and zero point
-MASK_KINDS = ("dense", "conv", "depthwise", *POOL_KINDS, "mean", "add", "multiply")  # can have a fused activation
+TWO_INPUT_KINDS = _with("TWO_INPUTS")
+AXIS_KINDS = _with("HAS_AXIS")  # along height, width or channels
+SAME_GRID_KINDS = _with("SAME_GRID")  # inputs and output share scale and zero point
+MASK_KINDS = _with("HAS_RANGE")  # can have a fused activation
 LSTM_SCALES = 11
 LEAST_NATS = 16  # spanned by a loss tensor's grid, so that a probability can be close to 1
 LOSSES = ("cross_entropy", "binary_cross_entropy", "mean_squared_error")

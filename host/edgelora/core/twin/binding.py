@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes as C
 import functools
+import re
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +91,7 @@ class _Twin(C.Structure):
         ("version", C.c_char_p),
         ("sources", C.c_char_p),
         ("statuses", C.c_char_p),
+        ("ops", C.c_char_p),
     ]
 
 
@@ -132,7 +134,7 @@ def library() -> C.CDLL:
     lib.edgelora_simd_room.restype = C.c_uint32
     lib.edgelora_order.restype = lib.edgelora_class_size.restype = lib.edgelora_class_count.restype = C.c_uint32
     lib.edgelora_target_size.restype = lib.edgelora_feature_size.restype = lib.edgelora_merge_size.restype = C.c_uint32
-    lib.edgelora_ed25519_verify.restype = C.c_bool
+    lib.edgelora_ed25519_verify.restype = lib.edgelora_twin_fits.restype = C.c_bool
     lib.edgelora_audio.restype = lib.edgelora_spectral.restype = C.c_void_p
     lib.edgelora_audio_state_size.restype = lib.edgelora_spectral_state_size.restype = C.c_uint32
     return lib
@@ -143,6 +145,14 @@ def statuses() -> dict[str, int]:
     """Name -> value of every status, from the one list in the core's header."""
     lines = _about(library()).statuses.decode().splitlines()
     return {name: int(value) for name, value in map(str.split, lines)}
+
+
+@functools.cache
+def ops() -> dict[str, frozenset[str]]:
+    """Name -> traits of every op, in the order of their numbers, which begin at 1: the core's records of them."""
+    records = [line.split(" ", 2) for line in _about(library()).ops.decode().splitlines()]
+    records.sort(key=lambda record: int(record[1]))
+    return {name.lower(): frozenset(re.findall("[A-Z_]{2,}", traits)) for name, _, traits in records}
 
 
 def check(status: int) -> int:
@@ -188,6 +198,11 @@ def _config(
 def check_model(model: bytes) -> None:
     """Raises TwinError if the core refuses these `.elm` bytes."""
     check(library().edgelora_model_check(_aligned(model), C.c_uint32(len(model))))
+
+
+def op_fits(ops: bytes, index: int, tensors: bytes) -> bool:
+    """Whether the core allows an op's tensors and fields, given a file's tables of ops and tensors."""
+    return bool(library().edgelora_twin_fits(_aligned(ops), C.c_uint32(index), _aligned(tensors)))
 
 
 def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
