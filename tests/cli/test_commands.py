@@ -435,3 +435,15 @@ def test_warnings_of_libraries_are_shown_only_when_debugging() -> None:
         done = subprocess.run([sys.executable, "-c", program, *flags], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and ("Mean of empty slice" in done.stderr) == told, done.stderr
         assert not told or done.stderr.startswith("warnings: ")
+
+
+def test_help_of_commands_loads_no_twin() -> None:
+    """It may be missing or stale, which `edgelora doctor` then says."""
+    code = (
+        "import contextlib, sys; from edgelora.cli import main; from edgelora.core.twin import binding\n"
+        "for name in ('flash', 'plan', 'fleet'):\n"
+        "    with contextlib.suppress(SystemExit): main.main([name, '--help'])\n"
+        "print('loaded', binding.library.cache_info().currsize)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.rstrip().endswith("loaded 0"), said[-300:]

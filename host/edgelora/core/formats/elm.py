@@ -86,7 +86,6 @@ _TENSOR = struct.Struct("<3H b B f")  # shape, zero point, 1: a stream, scale
 _OP = struct.Struct("<BB HH 2B 2B 2B 2B 2b bb H IIII")
 _BIAS_LIMIT = f"has a bias of {{}} with the zero point folded in, the limit is {MAX_BIAS}"
 Shape = tuple[int, int, int]
-_CODES = {kind: code for code, kind in enumerate(KINDS, 1)}
 _OTHER_ARRAYS = (
     *("table", "slope", "exponentials", "initial", "values", "positions", "taps"),
     *("embedding", "gain", "angles"),
@@ -167,7 +166,7 @@ def _op_record(op: Op, offsets: Sequence[int]) -> bytes:
     flags = masks | _CENTRED * op.centred | _CAUSAL * op.causal
     pairs = (*_pair_at_6(op), *op.stride, *op.dilation, *_pair_at_12(op))
     shifts = (op.t_shift, op.branch_shift)
-    record = (_CODES[op.kind], flags, op.input, op.output, *pairs, op.act_min, op.act_max, *shifts, op.input2)
+    record = (KINDS.index(op.kind) + 1, flags, op.input, op.output, *pairs, op.act_min, op.act_max, *shifts, op.input2)
     return _OP.pack(*record, *offsets)
 
 
@@ -373,7 +372,7 @@ def _padded(array: NDArray[Any], dtype: str) -> bytes:
 
 def _op_from_record(record: tuple[Any, ...], where: str) -> Op:
     kind, flags, source, target, kh, kw, sh, sw, dh, dw, top, left, low, high, *shifts, source2 = record[:17]
-    known = ", ".join(f"{code} {name}" for name, code in _CODES.items())
+    known = ", ".join(f"{code} {name}" for code, name in enumerate(KINDS, 1))
     require(1 <= kind <= len(KINDS), f"{where}: kind {kind} is unknown ({known})")
     known_flags = _MASK_LOW | _MASK_HIGH | _CENTRED | _CAUSAL
     require(flags <= known_flags, f"{where}: flags {flags:#x} has unknown bits: a newer host made the file")
@@ -451,7 +450,7 @@ def _check_graph(model: QuantModel, name: str) -> None:
     unread = set(range(1, len(model.ops)))
     for index, op in enumerate(model.ops):
         where = f"{name}: op {index} ({op.kind})"
-        require(op.kind in _CODES, f"{where}: kind must be one of {', '.join(_CODES)}")
+        require(op.kind in KINDS, f"{where}: kind must be one of {', '.join(KINDS)}")
         require(op.output == index + 1, f"{where} writes tensor {op.output}, must write {index + 1}")
         reads = " and ".join(map(str, op.inputs))
         require(bool(op.inputs) or op.input == 0, f"{where}: input is {op.input}, this kind has none")
@@ -522,15 +521,16 @@ def _check_tensor(tensor: Tensor, where: str) -> None:
     require(good, f"{where}: scale {tensor.scale} is not a positive float32")
 
 
-_USED_FIELDS = {
-    **dict.fromkeys(WINDOW_KINDS, ("kernel", "stride", "dilation", "padding")),
-    **dict.fromkeys(POOL_KINDS, ("kernel", "stride", "padding")),
-    "pad": ("stride", "padding"),
-}
+def _used_fields(kind: str) -> tuple[str, ...]:
+    if kind == "pad":
+        return "stride", "padding"
+    if kind in POOL_KINDS:
+        return "kernel", "stride", "padding"
+    return ("kernel", "stride", "dilation", "padding") if kind in WINDOW_KINDS else ()
 
 
 def _check_geometry(model: QuantModel, op: Op, where: str) -> None:
-    used = _USED_FIELDS.get(op.kind, ())
+    used = _used_fields(op.kind)
     for what, least in (("kernel", 1), ("stride", 1), ("dilation", 1), ("padding", 0)):
         pair = getattr(op, what)
         require(all(least <= value <= 255 for value in pair), f"{where}: {what} {pair}, must be {least} to 255")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,23 +35,39 @@ def layer_size(model: QuantModel, index: int) -> tuple[int, int]:
     return outputs, patch
 
 
-def _with(trait: str) -> tuple[str, ...]:
-    return tuple(kind for kind, traits in ops().items() if trait in traits)
+class _Kinds(Sequence[str]):
+    """Ops with a trait, or all, by the core's records (edgelora_ops.h; graph.h says what the traits mean).
+
+    They are read at the first use, as commands that need no core have to start without it.
+    """
+
+    def __init__(self, trait: str = "", without: Sequence[str] = (), more: Sequence[str] = ()) -> None:
+        self._trait, self._without, self._more = trait, without, more
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        found = (kind for kind, traits in ops().items() if not self._trait or self._trait in traits)
+        return (*(kind for kind in found if kind not in self._without), *self._more)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._names[index]
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
-# from the core's records, edgelora_ops.h; graph.h says what the traits mean
-KINDS = tuple(ops())
-MATRIX_KINDS = _with("IS_MATRIX")  # can carry an adapter
-WEIGHT_KINDS = _with("HAS_WEIGHTS")
-WINDOW_KINDS = _with("HAS_WINDOW")  # with kernel, stride and padding
-POOL_KINDS = tuple(kind for kind in WINDOW_KINDS if kind not in WEIGHT_KINDS)
-PAIR_KINDS = _with("REPEATS")  # element by element; the second input may be repeated
-STREAM_KINDS = _with("ADDS")  # add to a stream, their second input, or begin one
-TRANSFORMER_KINDS = (*STREAM_KINDS, "norm", "rotate", "attend")
-TWO_INPUT_KINDS = _with("TWO_INPUTS")
-AXIS_KINDS = _with("HAS_AXIS")  # along height, width or channels
-SAME_GRID_KINDS = _with("SAME_GRID")  # inputs and output share scale and zero point
-MASK_KINDS = _with("HAS_RANGE")  # can have a fused activation
+KINDS = _Kinds()
+MATRIX_KINDS = _Kinds("IS_MATRIX")  # can carry an adapter
+WEIGHT_KINDS = _Kinds("HAS_WEIGHTS")
+WINDOW_KINDS = _Kinds("HAS_WINDOW")  # with kernel, stride and padding
+POOL_KINDS = _Kinds("HAS_WINDOW", without=WEIGHT_KINDS)
+PAIR_KINDS = _Kinds("REPEATS")  # element by element; the second input may be repeated
+STREAM_KINDS = _Kinds("ADDS")  # add to a stream, their second input, or begin one
+TRANSFORMER_KINDS = _Kinds("ADDS", more=("norm", "rotate", "attend"))
+TWO_INPUT_KINDS = _Kinds("TWO_INPUTS")
+AXIS_KINDS = _Kinds("HAS_AXIS")  # along height, width or channels
+SAME_GRID_KINDS = _Kinds("SAME_GRID")  # inputs and output share scale and zero point
+MASK_KINDS = _Kinds("HAS_RANGE")  # can have a fused activation
 LSTM_SCALES = 11
 LEAST_NATS = 16  # spanned by a loss tensor's grid, so that a probability can be close to 1
 LOSSES = ("cross_entropy", "binary_cross_entropy", "mean_squared_error")
