@@ -1,15 +1,16 @@
 // Runs a harness with every field of a model and of an adapter set to every value at which a check
-// might fail, one at a time and in pairs, with corrected CRCs.
+// might fail, one at a time and in pairs, and with every byte flipped, with corrected CRCs. Flipped
+// bytes with a stale CRC and cut files are refused.
 // SPDX-License-Identifier: MIT
 //
-// Usage: sweep PAIRS SEED INPUT...: for each input all single fields, then PAIRS random pairs of
-// fields. Prints the number of executions.
+// Usage: sweep PAIRS SEED INPUT...: for each input all single fields, PAIRS random pairs of fields,
+// then all bytes and lengths. Prints the number of executions.
 
 #include "fields.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { MAX_FIELDS = 4000, WAYS = 3 * COUNT(LIMITS) + 4 };
+enum { MAX_FIELDS = 4000, WAYS = 3 * COUNT(LIMITS) + 4, FLIPS = 3 };
 
 typedef struct {
     uint32_t at, width; // from the input's start
@@ -94,6 +95,39 @@ static void run(sweep_t *s) {
     ++executions;
 }
 
+// Whether the check takes a file: an adapter of `base` or, if that is 0, a model.
+static bool taken(const uint8_t *file, uint32_t size, const void *base) {
+    void *copy = heap_copy(file, size);
+    edgelora_session_t s = {.model = {.p = base}};
+    edgelora_status_t status = base ? edgelora_adapter_check(&s, copy, size)
+                                    : edgelora_model_check(copy, size);
+    free(copy);
+    return status == EDGELORA_OK;
+}
+
+// Flips bytes of the file of `size` bytes at `begin`, and cuts it.
+static void damage(
+    sweep_t *s, const uint8_t *data, uint32_t begin, uint32_t size, const void *base) {
+    static const uint8_t flips[] = {0x01, 0x80, 0x02, 0xFF, 0x04, 0x40, 0x08, 0x7F, 0x10, 0x20};
+    uint8_t *file = s->data + begin;
+    CHECK(taken(file, size, base));
+    for (uint32_t i = 0; i < FLIPS * size; ++i) {
+        file[i / FLIPS] ^= flips[(below(3) + 3 * i) % COUNT(flips)];
+        CHECK(!taken(file, size, base));
+        run(s);
+        memcpy(s->data, data, s->size);
+    }
+    for (uint32_t length = 0; length < size; ++length) {
+        CHECK(!taken(file, length, base));
+        if (length >= sizeof(edgelora_adapter_t)) { // also with that length in the header
+            memcpy(file + 8, &length, 4);
+            right_crc(file, length);
+            CHECK(!taken(file, length, base));
+            memcpy(file, data + begin, sizeof(edgelora_adapter_t));
+        }
+    }
+}
+
 static void sweep(const char *path, uint32_t pairs) {
     static sweep_t s;
     FILE *f = fopen(path, "rb");
@@ -126,6 +160,10 @@ static void sweep(const char *path, uint32_t pairs) {
         run(&s);
         memcpy(s.data, data, size);
     }
+    void *model = heap_copy(in.model, in.model_size);
+    damage(&s, data, INPUT_HEAD, in.model_size, 0);
+    damage(&s, data, INPUT_HEAD + in.model_size, in.adapter_size, model);
+    free(model);
     free(s.data);
     free(data);
 }
