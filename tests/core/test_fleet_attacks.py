@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from fleet_adversary import FLEET, Adversary, Included, TooFew, Vector, rule
 from fleet_member import Member
+from fleet_search import opened_by
 
 from edgelora.core.twin import native_fleet
 from edgelora.core.twin.fleet_update import Policy, round_cost
@@ -52,21 +53,6 @@ def asked(a: Adversary, index: int) -> None:
     assert not refusal(a, index, ref.TASK, a.task.pack())
 
 
-def opened_by(
-    a: Adversary, included: Mapping[int, Included], views: Mapping[int, Included]
-) -> dict[int, dict[int, str]]:
-    """The shares that boards open if each gets its set of survivors and all available tags."""
-    confirmed = {i: got for i, view in views.items() if (got := a.confirmed(i, included[i], view))}
-    opened = {}
-    for i in confirmed:
-        same = [j for j in included[i] & views[i] if j in confirmed and views[j] == views[i]]
-        tags = {j: confirmed[j].tags[i] for j in same if i in confirmed[j].tags}
-        got = a.opened(i, included[i], views[i], tags)
-        if got is not None:
-            opened[i] = got
-    return opened
-
-
 def computes(
     a: Adversary, targets: Included, included: Mapping[int, Included], opened: Mapping[int, Mapping[int, str]]
 ) -> bool:
@@ -75,35 +61,6 @@ def computes(
         return bool(np.array_equal(a.recover(targets, included, opened), a.truth(targets)))
     except TooFew:
         return False
-
-
-# ---- one colluder, or none, in a cohort of two
-
-
-def test_colluder_and_a_board() -> None:
-    """The server wants one raw update: the board refuses every such task and cohort."""
-    a = made(2, 1)
-    for change in ({"sigma": 0}, {"least": 2}, {"masks": 0}, {"colluders": 0}, {"cohort": 29}):
-        assert refusal(a, 0, ref.TASK, replace(TASK, **change).pack()) == "POLICY"
-    asked(a, 0)
-    assert refusal(a, 0, ref.COHORT, ref.cohort_body([0, 1])) == "COHORT"
-
-
-def test_colluder_and_a_board_without_policy() -> None:
-    """The board follows the task: if one of two boards may collude, it refuses a cohort of two; else it accepts."""
-    for colluders, status in ((1, "COHORT"), (0, "")):
-        a = made(2, 1, replace(TASK, least=1, sigma=0, colluders=colluders), Policy())
-        asked(a, 0)
-        assert refusal(a, 0, ref.COHORT, ref.cohort_body([0, 1])) == status
-
-
-def test_noiseless_sum_of_two() -> None:
-    a = made(2)
-    for policy, status in ((Policy(least_z=1), "POLICY"), (Policy(least_survivors=3), "POLICY"), (Policy(), "")):
-        member = Member(a.secrets[0], ref.public_of(a.server), FLEET, bytes(32), 0, roster=1, policy=policy)
-        member.finish()
-        a.boards[0].member = member
-        assert refusal(a, 0, ref.TASK, replace(TASK, sigma=0, least=2, cohort=2, colluders=0).pack()) == status
 
 
 def test_cohorts_outside_the_policy() -> None:

@@ -9,19 +9,17 @@ found is verified by computing the sum.
 from __future__ import annotations
 
 import itertools
-import random
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 import fleet_library
 import fleet_reference as ref
 import fresh
 import pytest
-from fleet_adversary import FLEET, Adversary, Included, Rule, rule
+from fleet_adversary import FLEET, Adversary, Rule, rule
 from fleet_member import Member
-from fleet_search import Search, exposed, rank, unknown_masks
-from fresh import slow
+from fleet_search import Search, exposed, opened_by, rank, unknown_masks
 
 from edgelora.core.twin import native_fleet
 from edgelora.core.twin.native_fleet import FleetError
@@ -105,7 +103,7 @@ def test_one_sum_in_every_state(n: int, c: int) -> None:
     a, sums = begun(n, c, task_of(n, c, 1)), set()
     search = Search(a, 0)
     for views in search._all_views():
-        matrix = unknown_masks(a, a.honest, search.full, search._opened(search.full, views))
+        matrix = unknown_masks(a, a.honest, search.full, opened_by(a, search.full, views))
         sums.add(len(a.honest) - rank(matrix))
     assert sums <= {0, 1} and 1 in sums
 
@@ -137,49 +135,6 @@ def test_shorter_lists_of_peers(n: int, c: int) -> None:
     assert tried > 10
 
 
-def drawn_server(rng: random.Random, a: Adversary) -> tuple[dict[int, Included], dict[int, dict[int, str]]]:
-    """Random INPUT lists, and what is opened if some boards are called lost and others that list them are cut off."""
-
-    def thinned(boards: Iterable[int], kept: float) -> Included:
-        return frozenset(j for j in boards if rng.random() < kept)
-
-    kept = rng.choice((1.0, 0.95))
-    assert a.begin({i: a.others(i) if kept == 1 else thinned(a.others(i), 0.97) for i in a.honest}) or kept < 1
-    lost, few = thinned(a.honest, rng.random() / 2), thinned(a.honest, rng.random() / 2)
-    near = {i: lost | few | frozenset(a.colluders) if i in few else frozenset(a.cohort) for i in a.honest}
-    included = {i: thinned(a.near(i) & near[i], kept) for i in a.honest if i not in few or rng.random() < 0.9}
-    included = {i: one for i, one in included.items() if a.taken(i, one)}
-    claims = [frozenset(a.cohort) - lost, thinned(a.cohort, 0.8)]
-    views = {i: claims[rng.random() < 1 - kept] for i in included if i not in few or rng.random() < 0.5}
-    return included, opened_by(a, included, {i: v for i, v in views.items() if a.confirmed(i, included[i], v)})
-
-
-def drawn_servers(seeds: range) -> tuple[int, int]:
-    """The number of random servers that got shares, and that got a sum of too few boards."""
-    shares = sums = 0
-    for seed in seeds:
-        rng = random.Random(seed)
-        n = rng.randint(4, 8)
-        c = rng.randint(0, max(0, n - 5))
-        task = task_of(n, c, 1)
-        a = Adversary(fresh.SEED, n, c, task)
-        included, opened = drawn_server(rng, a)
-        few = [t for size in range(1, rule(task, n)[1] + 1 - c) for t in itertools.combinations(sorted(included), size)]
-        sums += any(exposed(a, frozenset(t), included, opened) for t in few)
-        shares += bool(opened)
-    return shares, sums
-
-
-@slow
-def test_drawn_servers(without: Without) -> None:
-    """Random servers with up to eight boards never get a sum of too few; some do if u is lowered by two."""
-    seeds = fresh.fresh_seeds(200)
-    shares, sums = drawn_servers(seeds)
-    assert shares > len(seeds) // 10 and not sums
-    without((U, "m->agreeing = (uint16_t)(agreeing - 2);"))
-    assert drawn_servers(seeds)[1]
-
-
 def enumerated(a: Adversary, need: int) -> bool:
     """The same question answered by brute force and algebra: all lists and all views, for every board."""
     lists = {}
@@ -197,23 +152,6 @@ def enumerated(a: Adversary, need: int) -> bool:
                 if any(exposed(a, frozenset(t), included, opened) for t in itertools.combinations(a.honest, size)):
                     return True
     return False
-
-
-def opened_by(
-    a: Adversary, included: Mapping[int, Included], views: Mapping[int, Included]
-) -> dict[int, dict[int, str]]:
-    opened = {}
-    for i, view in views.items():
-        tags = {}
-        for j in included[i] & view:
-            if views.get(j) == view:
-                confirmed = a.confirmed(j, included[j], view)
-                assert confirmed
-                tags |= {j: confirmed.tags[i]} if i in confirmed.tags else {}
-        got = a.opened(i, included[i], view, tags)
-        if got is not None:
-            opened[i] = got
-    return opened
 
 
 # Boards, colluders, t, u: some are safe and some are not.
@@ -295,26 +233,6 @@ def test_only_certain_thresholds_are_safe(n: int, c: int, with_thresholds: Calla
             assert t > u or smallest(made, u + 1 - c) == u + 1 - c, (t, u)
         else:
             assert Search(made, 2).hole() is None, (t, u)
-
-
-@pytest.mark.parametrize(("n", "c"), [(4, 0), (5, 0), (5, 1), (6, 0), (6, 1), (6, 2)])
-def test_lowering_u_exposes_an_update(n: int, c: int, without: Without) -> None:
-    """Lowered by one: a single update if n - 1 + c is odd (else there is one to spare), and one board fewer than m - c
-    if all must agree. Lowered by two: a single update."""
-    m, odd = rule(task_of(n, c, 1), n)[1] + 1, (n - 1 + c) % 2
-    without((U, "m->agreeing = (uint16_t)(agreeing - 1);"))
-    assert smallest(begun(n, c, task_of(n, c, m))) == (1 if odd else m - c)
-    if not (odd and m == n):
-        assert smallest(begun(n, c, task_of(n, c, n))) == n - c - 1
-    without((U, "m->agreeing = (uint16_t)(agreeing - 2);"))
-    assert smallest(begun(n, c, task_of(n, c, m))) == 1
-
-
-@pytest.mark.parametrize(("n", "c"), [(3, 1), (4, 2)])
-def test_lowering_t_lets_colluders_open_secrets(n: int, c: int, without: Without) -> None:
-    """Colluders open secrets without an honest board's help."""
-    without((T, "m->threshold = (uint16_t)(half - 1);"))
-    assert smallest(begun(n, c, task_of(n, c, 1), thresholds=lambda task, n: (rule(task, n)[0] - 1, 0))) == 1
 
 
 def test_ignoring_confirmations_gives_a_smaller_sum(without: Without) -> None:

@@ -3,7 +3,8 @@
 // SPDX-License-Identifier: MIT
 //
 // X25519 is replaced by a fast commutative stand-in, since the real one would take most of the
-// time; tests/core/fuzz_fleet.c uses the real one. A refused message must not change the member.
+// time; tests/core/test_cores.py has a round with the real one. A refused message must not change
+// the member.
 // The program: 16 bytes of the board's settings, then commands of 8 bytes.
 
 #include "fleet/internal.h"

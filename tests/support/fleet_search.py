@@ -107,6 +107,21 @@ def exposed(
     return rank(unknown_masks(a, rows, included, opened)) < len(rows)
 
 
+def opened_by(
+    a: Adversary, included: Mapping[int, Included], views: Mapping[int, Included]
+) -> dict[int, dict[int, str]]:
+    """The shares that boards open if each gets its set of survivors and all available tags."""
+    confirmed = {i: got for i, view in views.items() if (got := a.confirmed(i, included[i], view))}
+    opened = {}
+    for i in confirmed:
+        same = [j for j in included[i] & views[i] if j in confirmed and views[j] == views[i]]
+        tags = {j: confirmed[j].tags[i] for j in same if i in confirmed[j].tags}
+        got = a.opened(i, included[i], views[i], tags)
+        if got is not None:
+            opened[i] = got
+    return opened
+
+
 # ---- all strategies
 
 
@@ -126,7 +141,7 @@ class Search:
     def ways(self) -> Iterator[Way]:
         for views in self._all_views():
             self.tried += 1
-            known = known_keys(self.a, self._opened(self.full, views))["b"]  # shorter lists give fewer
+            known = known_keys(self.a, opened_by(self.a, self.full, views))["b"]  # shorter lists give fewer
             for target in self._targets(known):
                 way = self._settle(target, views)
                 if way:
@@ -172,27 +187,13 @@ class Search:
 
     def _can_open(self, group: list[int]) -> bool:
         """Whether a member of the group opens shares if only the group and colluders confirm that all survive."""
-        return bool(self._opened(self.full, dict.fromkeys(group, frozenset(self.a.cohort))))
-
-    def _opened(self, included: Mapping[int, Included], views: Mapping[int, Included]) -> dict[int, dict[int, str]]:
-        confirmed = {i: got for i, view in views.items() if (got := self.a.confirmed(i, included[i], view))}
-        opened = {}
-        for i in confirmed:
-            tags = {
-                j: confirmed[j].tags[i]
-                for j in included[i] & views[i]
-                if j in confirmed and views[j] == views[i] and i in confirmed[j].tags
-            }
-            got = self.a.opened(i, included[i], views[i], tags)
-            if got is not None:
-                opened[i] = got
-        return opened
+        return bool(opened_by(self.a, self.full, dict.fromkeys(group, frozenset(self.a.cohort))))
 
     def _settle(self, targets: Included, views: Mapping[int, Included]) -> Way | None:
         """The strategy with the largest lists for these targets, if there is one."""
         included = dict(self.full)
         while True:
-            opened = self._opened(included, views)
+            opened = opened_by(self.a, included, views)
             keys = known_keys(self.a, opened)
             if not targets <= keys["b"]:
                 return None
