@@ -125,13 +125,9 @@ static void run(world_t *w, edgelora_mode_t mode, bool plain, bool vectors) {
 
 int main(int argc, char **argv) {
     for (int k = 1; k < argc; ++k) {
-        FILE *f = fopen(argv[k], "rb");
-        CHECK(f && !fseek(f, 0, SEEK_END));
-        uint32_t size = (uint32_t)ftell(f);
-        rewind(f);
-        void *model = malloc(size);
-        CHECK(fread(model, 1, size, f) == size && edgelora_model_check(model, size) == EDGELORA_OK);
-        fclose(f);
+        uint32_t size;
+        void *model = read_file(argv[k], &size);
+        CHECK(edgelora_model_check(model, size) == EDGELORA_OK);
         world_t w = {.model = model};
         for (uint32_t i = 0; i < ((const edgelora_model_t *)model)->op_count; ++i) {
             edgelora_shape_t g = edgelora_shape(model, i);

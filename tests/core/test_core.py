@@ -311,40 +311,30 @@ def kept_features(case: Case, x: np.ndarray, lowest: int) -> list[np.ndarray]:
     return features if any(op.kind == "history" for op in case.model.ops[lowest:]) else features[-1:]
 
 
-@pytest.mark.parametrize("first", range(0, 60, 20))
-def test_training_from_features_equals_training_from_inputs(first: int) -> None:
-    for seed in range(first, first + 20):
-        case = random_case(700 + seed, steps=6)
-        lowest = min(case.ranks)
-        direct, cached = case.session(), case.session()
-        expected = trained(direct, case)
-        cached.begin(1)
-        losses = []
-        for x, target, rate in case.samples:
-            features = cached.features(x)
-            kept = np.concatenate(kept_features(case, x, lowest))
-            assert features.tolist() == kept.tolist(), f"seed {seed}"
-            losses.append(cached.train_features(features, target, rate))
-        cached.flush(3000)
-        assert (losses, cached.save(state=True)) == expected, f"seed {seed}"
-        x = case.samples[0][0]
-        assert cached.infer_features(cached.features(x)) == direct.infer_sample(x)
-        assert cached.logits.tolist() == direct.logits.tolist()
-
-
 def check_features(case: Case, seed: int) -> Session:
-    """Features are the outputs that the ops from the lowest adapter on read, and training from them is the same."""
+    """Features are the outputs that the ops from the lowest adapter on read; with them, training and inference are the
+    same.
+    """
     session, direct = case.session(), case.session()
     expected = trained(direct, case, seed)
     session.begin(seed)
     losses = []
     for x, target, rate in case.samples:
         features = session.features(x)
-        assert features.tolist() == np.concatenate(kept_features(case, x, min(case.ranks))).tolist()
+        assert features.tolist() == np.concatenate(kept_features(case, x, min(case.ranks))).tolist(), f"seed {seed}"
         losses.append(session.train_features(features, target, rate))
     session.flush(3000)
-    assert (losses, session.save(state=True)) == expected
+    assert (losses, session.save(state=True)) == expected, f"seed {seed}"
+    x = case.samples[0][0]
+    assert session.infer_features(session.features(x)) == direct.infer_sample(x)
+    assert session.logits.tolist() == direct.logits.tolist()
     return session
+
+
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_training_from_features_equals_training_from_inputs(first: int) -> None:
+    for seed in range(first, first + 20):
+        check_features(random_case(700 + seed, steps=6), seed)
 
 
 @pytest.mark.parametrize("make", [random_model, random_transformer])
@@ -622,14 +612,7 @@ def test_training_through_time_equals_reference() -> None:
         settings = (ranks_of(model, case.ranks), case.mode, case.micro_batch)
         ways.add(twin_regions.layout(case.data, *settings, frames=case.frames).computes_again)
         check_training(case, seed)
-        losses, file = trained(case.session(), case)
-        session = case.session(plain=bool(seed % 2))
-        session.begin(1)
-        found = []
-        for x, target, rate in case.samples:
-            found.append(session.train_features(session.features(x), target, rate))
-        session.flush(3000)
-        assert (found, session.save(state=True)) == (losses, file), f"seed {seed}"
+        check_features(case, seed)
     assert earlier > 30 and ways == {False, True}
 
 

@@ -46,7 +46,6 @@ from edgelora.core.formats.elm import base_id, pack_model, unpack_model
 from edgelora.core.formats.network import Tensor
 from edgelora.core.front_ends import AudioFrontEnd, SpectralFrontEnd
 from edgelora.core.twin.session import Session
-from edgelora.learn.training.recipe import Recipe
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -346,23 +345,6 @@ def test_golden_runs(program: Program, path: Path) -> None:
     calls, expected = golden_calls(path)
     assert len(expected) > 80
     assert program.run(calls) == expected
-
-
-@pytest.mark.parametrize("mode", ["frozen_a", "trainable_a"])
-def test_keyword_network_learns_as_the_twin_does(program: Program, keyword_elm: bytes, mode: str) -> None:
-    model = unpack_model(keyword_elm)
-    ranks, rng = Recipe(rank=4).ranks(keyword_elm), np.random.default_rng(5)
-    session, calls = Session(keyword_elm, ranks, mode, 2, 3), Calls()
-    calls.open(keyword_elm, ranks, mode, 2, 3)
-    calls.begin(7)
-    session.begin(7)
-    expected: Answers = [0, 0]
-    for _ in range(4):
-        sample = (random_input(rng, model), int(rng.integers(model.output.size)), 6000)
-        calls.train(*sample)
-        expected.append(session.train(*sample))
-    calls.save(state=True)
-    assert program.run(calls) == [*expected, session.save(state=True)]
 
 
 @pytest.mark.parametrize(("count", "parameters"), [(2, 1), (6, 100), (12, 1024)])

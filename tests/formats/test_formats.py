@@ -197,8 +197,6 @@ def _one_layer(loss: str, scale: float) -> QuantModel:
         ("<H", 66, 65535, "the signal ends at"),
         ("<H", 66, 3, "signal is at 12, in the header"),
         ("<H", HEADER, 0, "tensor 0: shape"),
-        ("<3H", HEADER, (1, 65535, 65535), "elements"),
-        ("<3H", HEADER, (256, 256, 1), "positions"),
         ("<B", HEADER + 7, 2, "byte 7 of tensor 0"),
         ("<f", HEADER + 8, float("nan"), "scale nan"),
         ("<f", HEADER + 8, -1.0, "scale -1.0"),
@@ -212,8 +210,6 @@ def _one_layer(loss: str, scale: float) -> QuantModel:
         ("<B", OP_AT + 9, 0, "stride"),
         ("<B", OP_AT + 10, 0, "dilation"),
         ("<2b", OP_AT + 14, (5, 4), "is empty"),
-        ("<b", OP_AT + 16, 25, "t_shift is 25"),
-        ("<b", OP_AT + 17, -16, "branch_shift is -16"),
         ("<H", OP_AT + 18, 1, "input2 is 1, this kind has none"),
         ("<b", OP_AT + OP + 16, 1, "t_shift and branch_shift must be 0"),
         ("<I", OP_AT + 20, 0, "weights of op 0 has no offset"),
@@ -275,8 +271,6 @@ def _set(path: str, value: object) -> Callable[[QuantModel], None]:
         (_set("bias", np.zeros(3, np.int64)), "bias of op 0"),
         (_set("kernel", (256, 1)), "kernel"),
         (_set("act_min", -129), "not int8"),
-        (_set("t_shift", -1), "t_shift"),
-        (_set("branch_shift", 9), "branch_shift"),
         (_set("kind", "gru"), "kind must be one of"),
         (_set("input2", 1), "input2"),
         (lambda model: setattr(model, "loss", "hinge"), "loss 'hinge'"),
@@ -286,13 +280,7 @@ def _set(path: str, value: object) -> Callable[[QuantModel], None]:
         (_set("tensor 1 scale", 9.0), "share scale"),
         (_set("tensor 5 shape", (1, 2, 4)), "one position"),
         (_set("tensor 5 shape", (1, 1, 1)), "1 outputs"),
-        (_set("tensor 5 scale", 129.0), "output scale 129"),
-        (lambda model: setattr(model.ops[1], "kernel", (27, 19)), "window of 513"),
-        (_set("tensor 5 shape", (1, 1, 257)), "257 outputs"),
-        (lambda model: model.ops[0].bias.fill(-(2**30) - 2**20), "has a bias of"),
         (lambda model: model.ops[0].multiplier.fill(-1), "negative multiplier"),
-        (lambda model: model.ops[0].shift.fill(31), "shifts 31"),
-        (lambda model: model.ops[0].shift.fill(-32), "shifts -32"),
         (lambda model: model.labels.append("a\nb"), "newline"),
         (lambda model: model.ops.clear(), "0 ops"),
         (lambda model: setattr(model.ops[1], "padding", (0, 200)), "outside the input"),
@@ -341,12 +329,10 @@ def _output(kind: str, **fields: object) -> Callable[[QuantModel], None]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_first("depthwise", kernel=(40, 30)), "patches of 1200 inputs, the limit is 1024"),
         (_first("depthwise", bias=None), "bias of op 0.*missing"),
         (_first("max_pool", dilation=(2, 1)), "dilation"),
         (_output("max_pool", zero_point=1, scale=7.0), "share scale"),
         (_first("add", input2=0), "can't be a second input"),
-        (_first("add", shift=np.array([0, 1, 0], np.int8)), "shifts 0..1, must be in -31..0"),
         (_first("add", kernel=(2, 1)), "kernel"),
         (_first("concatenate", axis=4), "axis 4"),
         (_output("concatenate", shape=(1, 1, 1)), "can't be concatenated"),
@@ -368,7 +354,6 @@ def _output(kind: str, **fields: object) -> Callable[[QuantModel], None]:
         (_first("multiply", multiplier=np.array([-1], np.int32)), "negative multiplier -1"),
         (_first("multiply", multiplier=None), "multiplier of op .*missing"),
         (_output("multiply", shape=(1, 1, 1)), "must be equal"),
-        (_first("multiply", shift=np.array([31], np.int8)), "shifts 31"),
         (_output("minimum", scale=3.0), "share scale"),
         (_first("prelu", multiplier=np.array([1], np.int32)), "multiplier of op .* shape"),
         (_first("constant", input=1), "input is 1, this kind has none"),
@@ -380,7 +365,6 @@ def _output(kind: str, **fields: object) -> Callable[[QuantModel], None]:
         (_output("reshape", shape=(1, 1, 1)), "same number of elements"),
         (_first("lookup", table=None), "table of op .*missing"),
         (_first("lookup", slope=np.full(256, -128, np.int8)), "slope of -128"),
-        (_first("lookup", shift=np.array([31], np.int8)), "shifts 31"),
         (_first("lookup", weights=np.zeros(256, np.int8)), "this kind has none"),
         (_first("softmax", exponentials=np.zeros(256, np.int32)), "exponentials"),
         (_first("softmax", shift=np.array([63, 0], np.int8)), "mantissa 63"),
@@ -393,43 +377,6 @@ def test_broken_graphs_are_not_written(change: Callable[[QuantModel], None], wor
     change(model)
     with pytest.raises(FormatError, match=words):
         pack_model(model)
-
-
-@pytest.mark.parametrize(
-    ("loss", "shape", "fits"),
-    [
-        ("cross_entropy", (1, 1, 256), True),
-        ("cross_entropy", (1, 1, 257), False),
-        ("cross_entropy", (16, 16, 1024), True),
-        ("cross_entropy", (1, 2, 1025), False),
-        ("cross_entropy", (1, 257, 2), False),
-        ("binary_cross_entropy", (1, 2, 128), True),
-        ("binary_cross_entropy", (1, 1, 257), False),
-        ("mean_squared_error", (1, 256, 256), True),
-        ("mean_squared_error", (1, 256, 257), False),
-    ],
-)
-def test_a_loss_fits_the_output_or_is_refused(loss: str, shape: tuple[int, int, int], fits: bool) -> None:
-    model = QuantModel([Tensor(shape, 1.0, 0), Tensor(shape, 1.0, 0)], [Op("reshape", 0, 1)], loss=loss)
-    if fits:
-        assert unpack_model(pack_model(model)).loss == loss
-    else:
-        with pytest.raises(FormatError, match="output"):
-            pack_model(model)
-
-
-@pytest.mark.parametrize("outputs", [4, 5])
-def test_patch_limits(outputs: int) -> None:
-    """O * kernel_h * kernel_w is at most 65536, K at most 16384."""
-    source, target = Tensor((1, 1, 1), 1.0, 0), Tensor((1, 1, outputs), 1.0, 0)
-    ints = {"bias": np.zeros(outputs, np.int32), "multiplier": np.zeros(outputs, np.int32)}
-    weights = np.zeros((outputs, 128, 128, 1), np.int8)
-    op = Op("conv", 0, 1, (128, 128), weights=weights, shift=np.zeros(outputs, np.int8), **ints)
-    if outputs == 4:
-        assert unpack_model(pack_model(QuantModel([source, target], [op]))).ops[0].kernel == (128, 128)
-        op.kernel, op.weights = (128, 129), np.zeros((outputs, 128, 129, 1), np.int8)
-    with pytest.raises(FormatError, match="outputs \\* kernel" if outputs == 5 else "patches of 16512"):
-        pack_model(QuantModel([source, target], [op]))
 
 
 # --- Adapters ---
@@ -589,18 +536,11 @@ def test_an_adapter_with_any_bit_flipped_or_cut_is_refused() -> None:
         ("<H", 28, 5, "left over"),
         ("<H", 30, 60000, "layer table ends"),
         ("<H", 30, 0, "no layers"),
-        ("<H", 40, 16, "momentum shift 16"),
-        ("<H", 42, 16385, "threshold 16385"),
         ("<H", ADAPTER_HEADER, 63, "ascending|ops"),
         ("<H", ADAPTER_HEADER + 2, 0, "rank 0"),
-        ("<H", ADAPTER_HEADER + 2, 33, "rank 33"),
         ("<H", ADAPTER_HEADER + 4, 0, "no outputs"),
-        ("<H", ADAPTER_HEADER + 4, 65535, "a matrix of"),
         ("<H", ADAPTER_HEADER + 6, 0, "patches of 0"),
-        ("<H", ADAPTER_HEADER + 6, 16385, "patches of 16385"),
         ("<H", ADAPTER_HEADER + 6, 3000, "ends at"),
-        ("<b", ADAPTER_HEADER + 8, -1, "t_shift is -1"),
-        ("<b", ADAPTER_HEADER + 9, 9, "branch_shift is 9"),
         ("<H", ADAPTER_HEADER + 10, 1, "u16 at 10"),
     ],
 )
@@ -626,7 +566,6 @@ def test_broken_rules_of_an_adapter_are_told(layout: str, at: int, value: object
         (lambda adapter: setattr(adapter.layers[0].b_state, "momentum", None), "momentum is missing"),
         (lambda adapter: setattr(adapter.layers[0].b_state, "vm", 5), "not normalized"),
         (lambda adapter: adapter.layers[0].b_state.master.__iadd__(256), "do not agree"),
-        (lambda adapter: adapter.layers[0].b_state.momentum.fill(-20000), "momentum of size"),
         (lambda adapter: setattr(adapter, "threshold", -1), "threshold -1"),
         (lambda adapter: adapter.layers[0].b.fill(-128), "weight of -128"),
         (lambda adapter: setattr(adapter.layers[0], "b", adapter.layers[0].b.astype(np.int16)), "type is int16"),

@@ -55,6 +55,7 @@ from edgelora.core.formats.network import (
 )
 
 __all__ = [
+    "CHAINS",
     "SHAPES",
     "Plan",
     "model_of",
@@ -87,6 +88,32 @@ BLOCKS = {  # groups of ops that a chain can have in addition to single kinds
     "twice": ("concatenate", "conv", "add"),  # three readers of one tensor
     "autoencoder": ("dense", "reshape"),
     "svdf": ("svdf_features", "history", "svdf_time"),
+}
+CHAINS = {  # of kinds and BLOCKS, all of them
+    "dense": ("dense",),
+    "denses": ("dense", "dense", "dense"),
+    "conv": ("conv", "dense"),
+    "convs": ("conv", "conv", "mean"),
+    "average_pool": ("conv", "average_pool", "dense"),
+    "mean": ("conv", "mean", "dense"),
+    "depthwise": ("conv", "depthwise", "depthwise", "dense"),
+    "max_pool": ("conv", "max_pool", "dense"),
+    "residual": ("conv", "residual", "residual", "dense"),
+    "branches": ("conv", "branches", "concatenate", "dense"),
+    "lookup": ("conv", "lookup", "dense", "lookup"),
+    "softmax": ("conv", "softmax", "dense", "softmax"),
+    "shapes": ("conv", "pad", "reshape", "slice", "conv", "slice", "dense"),
+    "stream": ("history", "conv", "history", "depthwise", "conv", "history", "dense"),
+    "autoencoder": ("conv", "dense", "autoencoder"),
+    "products": ("conv", "multiply", "prelu", "multiply", "dense"),
+    "sums": ("conv", "repeated", "difference", "dense"),
+    "extremes": ("conv", "minimum", "conv", "maximum", "dense"),
+    "differences": ("conv", "squared_difference", "conv", "dense"),
+    "matmuls": ("conv", "matmul", "softmax", "matmul", "dense"),
+    "moves": ("conv", "gather", "conv", "gather", "dense"),
+    "transposed": ("conv", "transposed", "conv", "mean", "dense"),
+    "recurrent": ("conv", "recurrent", "dense"),
+    "svdf": ("conv", "svdf", "dense"),
 }
 
 
