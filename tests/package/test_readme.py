@@ -360,25 +360,10 @@ def test_lines_of_prose_are_short(name: str) -> None:
 
 
 def test_readme_begins_with_what_to_run() -> None:
-    """Two targets of the Makefile, and the words that people search for, in plain sentences."""
-    text = README.read_text()
-    first = blocks(README, "sh")[0]
-    asked = re.findall(r"^make (\S+)", first, re.M)
+    """Two targets of the Makefile."""
+    asked = re.findall(r"^make (\S+)", blocks(README, "sh")[0], re.M)
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
     assert asked == ["demo", "test"] and set(asked) <= set(targets)
-    beginning = text[: text.index(first)]
-    for words in (
-        "TinyML",
-        "on-device training",
-        "federated learning",
-        "anomaly detection",
-        "continual learning",
-        "MicroPython",
-        "INT8",
-        "LoRA",
-        "## When to use it",
-    ):
-        assert words.lower() in " ".join(beginning.split()).lower(), words
 
 
 def test_readme_is_one_page() -> None:
