@@ -54,21 +54,6 @@ from edgelora.core.formats.network import (
     layer_size,
 )
 
-__all__ = [
-    "CHAINS",
-    "SHAPES",
-    "Plan",
-    "model_of",
-    "random_adapter",
-    "random_frames",
-    "random_input",
-    "random_model",
-    "random_ranks",
-    "random_sample",
-    "random_target",
-    "ranks_of",
-]
-
 
 @dataclass(frozen=True)
 class Plan:

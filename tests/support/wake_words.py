@@ -6,9 +6,9 @@ import functools
 from importlib.util import find_spec
 from pathlib import Path
 
+import audio_oracles
 import numpy as np
 from numpy.typing import NDArray
-from tflite_micro.python.tflite_micro import runtime
 from tflite_writer import schema
 
 from edgelora.core.formats.elm import pack_model
@@ -53,13 +53,7 @@ def inner_tensors(file: bytes) -> list[int]:
 
 def micro_outputs(file: bytes, frames: NDArray[np.int8]) -> list[list[int]]:
     """TensorFlow Lite Micro's output for each frame of a stream, as int8."""
-    interpreter = runtime.Interpreter.from_bytes(file, arena_size=1_000_000)
-    found = []
-    for frame in frames:
-        interpreter.set_input(frame, 0)
-        interpreter.invoke()
-        y = interpreter.get_output(0).reshape(-1)
-        found.append((y.astype(int) - (128 if y.dtype == np.uint8 else 0)).tolist())
+    found: list[list[int]] = audio_oracles.micro_outputs(file, frames).tolist()
     return found
 
 
