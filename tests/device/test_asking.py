@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,9 @@ import numpy as np
 import pytest
 from class_cases import small_base
 from numpy.typing import NDArray
+from programs import desktop
 
 from edgelora.base.errors import InputError
-from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id, pack_model, unpack_model
 from edgelora.core.twin import device
@@ -23,7 +22,6 @@ from edgelora.learn.training.data.samples import Samples, Source
 from edgelora.learn.training.heads.asking import windows_to_label
 from edgelora.learn.training.heads.own_rows import rows_of
 
-PROGRAM = Path(__file__).parent / "programs" / "asking_runs.py"
 WINDOWS = 40
 
 
@@ -95,10 +93,7 @@ def test_boards_ask_and_judge_as_the_host(tmp_path: Path) -> None:
     elm, samples = case(6)
     (tmp_path / "base.elm").write_bytes(elm)
     (tmp_path / "windows.eld").write_bytes(pack_samples(samples.x, samples.y, None, base_id(elm)))
-    (tmp_path / "asking_runs.py").write_bytes(PROGRAM.read_bytes())
-    command = [UNIX_BINARY, "-c", "import asking_runs; asking_runs.main(5, 14)"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+    told = desktop(tmp_path, "import asking_runs; asking_runs.main(5, 14)")
     model: Any = device.module().Model(elm, 4)
     model.use(None)
     asking, asked = device.module("asking").Asking(model, Source(samples)), []
@@ -109,7 +104,7 @@ def test_boards_ask_and_judge_as_the_host(tmp_path: Path) -> None:
         if len(asked) == 5:
             few = judged(model, asking.labelled)
     assert few[1] and few[2], "the base is unsure of these five, and rows of them are used"
-    assert json.loads(done.stdout) == [asked, few, judged(model, asking.labelled)]
+    assert json.loads(told) == [asked, few, judged(model, asking.labelled)]
 
 
 def test_the_command_names_windows_beside_those_with_labels() -> None:

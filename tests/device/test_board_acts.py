@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
-import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,24 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 from fresh import fresh_seeds
+from programs import desktop
 from sensing import adapters, motion_base
 
-from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.learn.streaming.main_program import KEYS
 from edgelora.learn.training.data.base import Base, adapter_ranks
 from edgelora.learn.training.heads.known import Known, Looker, Rule
 from edgelora.model.datasets import har
 from edgelora.model.datasets.dataset import Dataset
 
-PROGRAM = Path(__file__).parent / "programs" / "acting_suite.py"
-
 
 def run(folder: Path, call: str) -> list[str]:
-    shutil.copy(PROGRAM, folder)
-    command = [UNIX_BINARY, "-c", f"import acting_suite; acting_suite.{call}"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.splitlines()
+    return desktop(folder, f"import acting_suite; acting_suite.{call}").splitlines()
 
 
 def test_outputs_follow_the_class(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from programs import desktop
 
 from edgelora.base.errors import InputError
-from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id, pack_model, unpack_model
 from edgelora.core.twin import device, native
@@ -21,7 +20,6 @@ from edgelora.learn.training.data.base import pretrained_har
 from edgelora.model.datasets.har import load_har
 from edgelora.model.quantization.quantize import quantize_on
 
-PROGRAM = Path(__file__).parent / "programs" / "drift_runs.py"
 PERSON = 5
 COUNT = 128
 
@@ -93,10 +91,7 @@ def test_a_board_does_the_same(life: tuple[bytes, NDArray[np.int8], NDArray[np.i
     wanted = [alarms_of(drift, windows), drift.kept.hex()]
     assert wanted[0]
     for reset in (50, 150):
-        (tmp_path / PROGRAM.name).write_bytes(PROGRAM.read_bytes())
-        command = [UNIX_BINARY, "-c", f"import drift_runs; drift_runs.main(24, 80, {reset})"]
-        told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300)
-        assert json.loads(told.stdout) == wanted
+        assert json.loads(desktop(tmp_path, f"import drift_runs; drift_runs.main(24, 80, {reset})")) == wanted
 
 
 def test_what_is_not_its_own_is_refused(life: tuple[bytes, NDArray[np.int8], NDArray[np.int8]]) -> None:

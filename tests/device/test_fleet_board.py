@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fleet_boards import PythonMember
 from fresh import in_full_runs, slow
+from programs import desktop as on_desktop
+from programs import running as running_board
 
 from edgelora.base.resources import ROOT
 from edgelora.board.build import program
@@ -26,7 +27,6 @@ from edgelora.board.link.replies import DeviceError
 from edgelora.board.link.serial_line import SerialLine, soft_reset
 from edgelora.board.profiles import load_board
 from edgelora.board.sim import virtual_board
-from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.board.sim.world import set_world
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id, pack_model, unpack_model
@@ -109,16 +109,18 @@ def others(count: int, first: int, roster: Roster, secrets: list[bytes], n: int)
     }
 
 
+def fleet_of(link: Link, person: Person, count: int, seed: int, **changes: int) -> tuple[Roster, Task, dict]:
+    """The roster that a board gets, which is its first, with `count` others in Python; a task; these others."""
+    drawn = random.Random(seed)
+    secrets = [drawn.randbytes(32) for _ in range(count)]
+    roster = roster_of([prepare(link, person), *map(public_of, secrets)])
+    link.fleet_install(roster.pack(RELEASE))
+    task = task_of(person, roster, **changes)
+    return roster, task, others(count, 1, roster, secrets, task.parameters)
+
+
 def task_of(person: Person, roster: Roster, **changes: int) -> Task:
-    settings = {
-        "epochs": 2,
-        "learning_rate": 0,
-        "seed": 77,
-        "clip": CLIP,
-        "sigma": 0,
-        "least": 4,
-        "cohort": 8,
-    }
+    settings = {"epochs": 2, "learning_rate": 0, "seed": 77, "clip": CLIP, "sigma": 0, "least": 4, "cohort": 8}
     adapter = hashlib.sha256(person.adapter).digest()
     n = len(fleet_vector(person.adapter))
     return Task(roster.number, base_id(person.elm), adapter, n, **settings | changes)
@@ -138,6 +140,11 @@ def clipped(change: np.ndarray, clip: int) -> np.ndarray:
 def learned(person: Person, task: Task, index: int) -> np.ndarray:
     after = fleet_training(person.elm, person.adapter, person.samples, board_seed(task.seed, index), task.epochs)
     return clipped(after.astype(np.int64) - fleet_vector(person.adapter), task.clip)
+
+
+def sum_of(person: Person, task: Task, members: dict) -> np.ndarray:
+    """What the first board's twin learned, plus the others' updates."""
+    return learned(person, task, 0) + sum(member.vector for index, member in members.items() if index)
 
 
 class Desktop:
@@ -207,40 +214,28 @@ def shown(passed: bytes, samples: Samples) -> int:
 
 def test_round_over_the_link(desktop: Desktop, person: Person) -> None:
     """One board and five in Python: the sum is what the board's twin learned plus the others' updates."""
-    drawn = random.Random(4)
     with Link(lambda: Recorded(desktop.port)) as link:
-        public = prepare(link, person)
-        assert link.fleet_identity() == public and len(public) == 32
+        roster, task, members = fleet_of(link, person, 5, 4)
+        assert link.fleet_identity() == roster.keys[0] and len(roster.keys[0]) == 32
         assert shown(Recorded.passed, person.samples) > 50, "what a line shows is found"
         Recorded.passed.clear()
-        secrets = [drawn.randbytes(32) for _ in range(5)]
-        roster = roster_of([public, *map(public_of, secrets)])
-        state = link.fleet_install(roster.pack(RELEASE))
+        state = link.fleet_status()
         assert (state.index, state.roster, state.boards, state.round) == (0, 1, 6, 0)
         assert state.fleet == roster.fleet.hex()
-        task = task_of(person, roster)
-        told: list[tuple[int, int, str]] = []
-        members: dict = others(5, 1, roster, secrets, task.parameters)
-        members[0] = BoardMember(link, SAMPLES_PATH, lambda *step: told.append(step))
+        members[0] = BoardMember(link, SAMPLES_PATH)
         for number in (1, 2):
             round_ = Round(task, number, roster, SERVER, range(6))
             drive(round_, members, person.adapter)
-            wanted = learned(person, task, 0) + sum(members[i].vector for i in range(1, 6))
-            assert np.array_equal(round_.result().vector, wanted) and np.any(learned(person, task, 0))
+            assert np.array_equal(round_.result().vector, sum_of(person, task, members))
+            assert np.any(learned(person, task, 0))
         assert link.fleet_status().round == 2
         assert shown(Recorded.passed, person.samples) == 0 and len(Recorded.passed) > 10_000
 
 
 def test_a_reset_loses_only_what_was_in_ram(desktop: Desktop, person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     """After training: it is not repeated. After COHORT: the board can no longer answer that round, but the next one."""
-    drawn = random.Random(5)
-    secrets = [drawn.randbytes(32) for _ in range(5)]
     with Link.connect(desktop.port) as link:
-        public = prepare(link, person)
-        roster = roster_of([public, *map(public_of, secrets)])
-        link.fleet_install(roster.pack(RELEASE))
-        task = task_of(person, roster)
-        members: dict = others(5, 1, roster, secrets, task.parameters)
+        roster, task, members = fleet_of(link, person, 5, 5)
         round_ = Round(task, 7, roster, SERVER, range(6))
         stopped = stop_after(9)
         monkeypatch.setattr(fleet_board, "GO_MS", 0)  # one step per request, however fast the board is
@@ -248,8 +243,7 @@ def test_a_reset_loses_only_what_was_in_ram(desktop: Desktop, person: Person, mo
             BoardMember(link, SAMPLES_PATH, stopped, commit_every=1).answer(round_.message(0) or b"", person.adapter)
     desktop.restart()
     with Link.connect(desktop.port) as link:
-        steps: list[int] = []
-        members[0] = BoardMember(link, SAMPLES_PATH, lambda done, *_: steps.append(done), commit_every=1)
+        members[0] = BoardMember(link, SAMPLES_PATH, commit_every=1)
         drive(round_, members, person.adapter, until=3)
     desktop.restart()
     with Link.connect(desktop.port) as link:
@@ -275,8 +269,7 @@ def test_a_reset_loses_only_what_was_in_ram(desktop: Desktop, person: Person, mo
         assert round_.result().survivors == [1, 2, 3, 4, 5]
         again = Round(task, 8, roster, SERVER, range(6))
         drive(again, members, person.adapter)
-        wanted = learned(person, task, 0) + sum(members[i].vector for i in range(1, 6))
-        assert np.array_equal(again.result().vector, wanted)
+        assert np.array_equal(again.result().vector, sum_of(person, task, members))
         assert not [entry for entry in link.store_list().adapters if entry.name.startswith("fleet")]
 
 
@@ -380,8 +373,7 @@ def test_round_over_http(desktop: Desktop, person: Person, tmp_path: Path) -> No
                 server = board_server(gateway, site, "127.0.0.1", port)
                 server.start()
             round_.close_stage()
-        wanted = learned(person, task, 0) + sum(member.vector for member in members.values())
-        assert np.array_equal(round_.result().vector, wanted)
+        assert np.array_equal(round_.result().vector, sum_of(person, task, members))
         assert int(board.result().split()[-1]) > 40
     server.server_close()
 
@@ -389,33 +381,22 @@ def test_round_over_http(desktop: Desktop, person: Person, tmp_path: Path) -> No
 def test_round_on_the_virtual_pico(person: Person, tmp_path: Path) -> None:
     """A chip with stuck noise makes no key; a working one takes part in a round."""
     set_world(tmp_path / "pico", None, [], "stuck")
-    board = virtual_board.start("virtual-pico", PICO, tmp_path / "pico", die_with_parent=True)
-    drawn = random.Random(8)
-    secrets = [drawn.randbytes(32) for _ in range(5)]
-    try:
-        with Link.connect(board.port) as link, pytest.raises(DeviceError, match="noise is stuck"):
-            link.fleet_identity()
-    finally:
-        board.kill()
+    with (
+        running_board("virtual-pico", PICO, tmp_path / "pico") as board,
+        Link.connect(board.port) as link,
+        pytest.raises(DeviceError, match="noise is stuck"),
+    ):
+        link.fleet_identity()
     set_world(tmp_path / "pico", None, [], "free")
-    board = virtual_board.start("virtual-pico", None, tmp_path / "pico", die_with_parent=True)
-    try:
-        with Link.connect(board.port) as link:
-            public = prepare(link, person)
-            roster = roster_of([public, *map(public_of, secrets)])
-            link.fleet_install(roster.pack(RELEASE))
-            task = task_of(person, roster, epochs=1)
-            members: dict = others(5, 1, roster, secrets, task.parameters)
-            members[0] = BoardMember(link, SAMPLES_PATH)
-            round_ = Round(task, 1, roster, SERVER, range(6))
-            drive(round_, members, person.adapter)
-            wanted = learned(person, task, 0) + sum(members[i].vector for i in range(1, 6))
-            assert np.array_equal(round_.result().vector, wanted)
-            heap = link.space().heap
-            print(f"heap left beside a member and its model: {heap} bytes")
-            assert heap > 100_000
-    finally:
-        board.kill()
+    with running_board("virtual-pico", None, tmp_path / "pico") as board, Link.connect(board.port) as link:
+        roster, task, members = fleet_of(link, person, 5, 8, epochs=1)
+        members[0] = BoardMember(link, SAMPLES_PATH)
+        round_ = Round(task, 1, roster, SERVER, range(6))
+        drive(round_, members, person.adapter)
+        assert np.array_equal(round_.result().vector, sum_of(person, task, members))
+        heap = link.space().heap
+        print(f"heap left beside a member and its model: {heap} bytes")
+        assert heap > 100_000
 
 
 @in_full_runs("a minute of an emulated Pico")
@@ -425,37 +406,23 @@ def test_a_stock_pico_says_that_a_round_needs_more_memory(tmp_path: Path) -> Non
     few = boards_of("har", base.elm, base.name, 8).of(0).train
     start = Federation.create(tmp_path / "federation", Plan.suited(mode="frozen_a"), base).adapter
     person = Person(base.elm, Samples(few.x[:24], few.y[:24]), start, few)
-    board = virtual_board.start(
-        "virtual-pico-stock", program(load_board("virtual-pico-stock")), tmp_path / "pico", die_with_parent=True
-    )
-    drawn = random.Random(9)
-    secrets = [drawn.randbytes(32) for _ in range(24)]
-    try:
+    firmware = program(load_board("virtual-pico-stock"))
+    with running_board("virtual-pico-stock", firmware, tmp_path / "pico") as board:
         install(board.port)
         with Link.connect(board.port) as link:
-            roster = roster_of([prepare(link, person), *map(public_of, secrets)])
-            link.fleet_install(roster.pack(RELEASE))
-        task = task_of(person, roster, epochs=1, cohort=25)
-        members: dict = others(24, 1, roster, secrets, task.parameters)
+            roster, task, members = fleet_of(link, person, 24, 9, epochs=1, cohort=25)
         soft_reset(board.port)  # as a gateway does if a board runs out of memory
         with Link.connect(board.port) as link:
             members[0] = BoardMember(link, SAMPLES_PATH)
             with pytest.raises(DeviceError, match="memory.*flash EdgeLoRA's"):
                 drive(Round(task, 1, roster, SERVER, range(25)), members, person.adapter)
-    finally:
-        board.kill()
 
 
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
-PROGRAMS = Path(__file__).parent / "programs"
 
 
 def on_device(code: str, folder: Path) -> str:
-    path = f"import sys; sys.path.insert(0, {str(PROGRAMS)!r}); import fleet_runs; "
-    command = [str(UNIX_BINARY), "-X", "heapsize=4m", "-c", path + code]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-    assert not done.returncode, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+    return on_desktop(folder, f"import fleet_runs; {code}")
 
 
 def test_a_stuck_noise_source_gives_no_key(tmp_path: Path) -> None:

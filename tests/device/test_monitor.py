@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import struct
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,8 @@ import numpy as np
 import pytest
 from autoencoders import autoencoder
 from documents import blocks
+from programs import desktop
 
-from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.core.formats.ela import MONITOR, pack_adapter, unpack_adapter
 from edgelora.core.formats.eld import pack_samples
 from edgelora.core.formats.elm import base_id, pack_model, unpack_model
@@ -34,7 +32,6 @@ from edgelora.learn.training.twin.twin_learner import TwinLearner
 from edgelora.model.datasets import machines
 from edgelora.model.datasets.machines import MACHINE_WINDOW, machine_signal
 
-PROGRAM = Path(__file__).parent / "programs" / "monitor_run.py"
 VALUES = 12
 PHASES = Phases(scale=20, learn=24, residuals=16, threshold=49, one_in=10, least=2, votes=3)
 WATCHED = 40
@@ -83,7 +80,6 @@ def mine(base: Base, stream: np.ndarray) -> tuple[Samples, bytes, Watch]:
 @pytest.fixture(scope="module")
 def folder(base: Base, stream: np.ndarray, mine: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("monitor")
-    shutil.copy(PROGRAM, place)
     (place / "base.elm").write_bytes(base.elm)
     (place / "other.elm").write_bytes(autoencoder().elm)
     (place / "mine.ela").write_bytes(mine[1])
@@ -93,10 +89,7 @@ def folder(base: Base, stream: np.ndarray, mine: Any, tmp_path_factory: pytest.T
 
 
 def run(call: str, folder: Path) -> Any:
-    command = [UNIX_BINARY, "-c", f"import monitor_run; monitor_run.{call}"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout)
+    return json.loads(desktop(folder, f"import monitor_run; monitor_run.{call}"))
 
 
 def test_a_monitor_is_its_twin(base: Base, stream: np.ndarray, mine: Any, folder: Path) -> None:
@@ -256,7 +249,6 @@ def test_guide_machine(tmp_path: Path) -> None:
         code = code.replace(said, fewer)
     code = code.replace("/rom/", "").replace('"/', '"')
     (tmp_path / "learn.py").write_text(code)
-    (tmp_path / "sensor.py").write_text(SENSOR)
     rows = scaled_inputs(normal_windows(1, 30), 30)
     model = pretrained_autoencoder(rows, (8, 3, 8), 2)
     model.signal = machine_signal(Normal(1 / 256))
@@ -264,6 +256,5 @@ def test_guide_machine(tmp_path: Path) -> None:
     axes = np.zeros((90 * MACHINE_WINDOW, 6), "<i2")
     axes[:, 0] = machines.vibration(machines.machine(1), 90, 5)
     axes.tofile(tmp_path / "axes.s16")
-    command = [UNIX_BINARY, "sensor.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.stdout.split()[-4:] in (["watch", said, "True", "True"] for said in ("True", "False")), done.stderr
+    told = desktop(tmp_path, SENSOR).split()[-4:]
+    assert told in (["watch", said, "True", "True"] for said in ("True", "False")), told

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from collections import deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from programs import desktop
 from random_models import random_model
 
-from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.network import Op, QuantModel, Tensor
 from edgelora.core.formats.signal import Normal, Signal
@@ -23,21 +21,9 @@ from edgelora.core.twin.session import Session
 from edgelora.learn.streaming.decisions import Vote, listen_on_twin
 from edgelora.learn.training.data.base import Base
 
-PROGRAMS = Path(__file__).parent / "programs"
-
-
-def run(folder: Path, program: str, call: str) -> str:
-    shutil.copy(PROGRAMS / f"{program}.py", folder)
-    code = f"import {program}; {program}.{call}"
-    done = subprocess.run(
-        [UNIX_BINARY, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
 
 def test_sources(tmp_path: Path) -> None:
-    output = run(tmp_path, "sources_suite", "main()")
+    output = desktop(tmp_path, "import sources_suite; sources_suite.main()")
     assert "FAIL" not in output, output
     assert int(re.search(r"^SUITE (\d+) 0$", output, re.MULTILINE)[1]) == output.count("PASS") >= 35
 
@@ -68,7 +54,8 @@ class Case:
             for name in ("vote", "chunk", "rank", "mode", "labels", "front", "asyncio", "scaled")
         }
         (folder / "case.json").write_text(json.dumps(case))
-        return [json.loads(line) for line in run(folder, "pipeline_run", "main('case.json')").splitlines()]
+        said = desktop(folder, "import pipeline_run; pipeline_run.main('case.json')")
+        return [json.loads(line) for line in said.splitlines()]
 
     @property
     def base(self) -> Base:
@@ -228,9 +215,8 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     (tmp_path / "front.elm").write_bytes(pack_model(model))
     model.signal = None
     (tmp_path / "plain.elm").write_bytes(pack_model(model))
-    (tmp_path / "refusals.py").write_text(REFUSALS.replace("CHANNELS", str(channels)))
-    done = subprocess.run([UNIX_BINARY, "refusals.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    told = desktop(tmp_path, REFUSALS.replace("CHANNELS", str(channels)))
+    said = dict(line.split(" ", 1) for line in told.splitlines())
     assert {name: words for name, words in WORDS.items() if words not in said.get(name, "")} == {}, said
 
 
@@ -300,9 +286,7 @@ def test_a_model_accepts_real_values_and_counts(tmp_path: Path) -> None:
     (tmp_path / "base.elm").write_bytes(pack_model(model))
     case = {"real": real.tolist(), "counts": counts.reshape(-1).tolist()}
     (tmp_path / "case.json").write_text(json.dumps(case))
-    (tmp_path / "model.py").write_text(MODEL)
-    done = subprocess.run([UNIX_BINARY, "model.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    told = json.loads(done.stdout or done.stderr)
+    told = json.loads(desktop(tmp_path, MODEL))
     wanted = [round(model.input.clipped(real) * real.size), model.input.quantize(real).tobytes().hex()]
     assert told[:3] == [wanted] * 3 and wanted[0] > 0
     whole = np.rint(real)

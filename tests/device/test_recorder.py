@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import desktop
 
 from benchmarks.swap import layers_and_adapters
-from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.signal import Normal, Signal
 from edgelora.core.twin.session import Session
 
-PROGRAM = Path(__file__).parent / "programs" / "recorder_runs.py"
 WINDOW, CHANNELS, SAMPLES = 32, 3, 1000
 FINE = WINDOW // 16  # samples: the precision at which a button's press places its window
 
@@ -33,16 +30,12 @@ def folder(tmp_path: Path) -> Path:
     rng = np.random.default_rng(1)
     counts = (rng.normal(0, 400, (SAMPLES, CHANNELS)).cumsum(0) % 8000 - 4000).astype("<i2")
     (tmp_path / "mine.s16").write_bytes(counts.tobytes())
-    shutil.copy(PROGRAM, tmp_path)
     return tmp_path
 
 
 def run(folder: Path, what: str, case: object = None) -> str:
     (folder / "case.json").write_text(json.dumps(case))
-    code = f"import recorder_runs; recorder_runs.main({what!r})"
-    done = subprocess.run([UNIX_BINARY, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return desktop(folder, f"import recorder_runs; recorder_runs.main({what!r})")
 
 
 def test_buttons_record_and_undo(folder: Path) -> None:

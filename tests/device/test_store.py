@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import subprocess
-import sys
-import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +10,14 @@ import class_cases
 import numpy as np
 import pytest
 from commands import edgelora, execute, result
-from fresh import in_full_runs, slow
+from fresh import slow
+from programs import desktop, running
 
-from benchmarks.swap import MODEL, WIDTHS, layers_and_adapters
-from edgelora.base.resources import ROOT
-from edgelora.board import build, virtual_boards
+from benchmarks.swap import layers_and_adapters
+from edgelora.board import build
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import DeviceError
-from edgelora.board.profiles import load_board
-from edgelora.board.sim import virtual_board
-from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.core.formats.elm import base_id, pack_model
-
-DEVICE = Path(__file__).parent / "programs"
-RECORDER = ROOT / "tests" / "support" / "flash_recorder.py"
-
-
-def run_device(code: str, heap: str = "4m", timeout: int = 300) -> str:
-    """The output of code on desktop MicroPython, which can import the device programs."""
-    done = subprocess.run(
-        [UNIX_BINARY, "-X", f"heapsize={heap}", "-c", code],
-        cwd=DEVICE,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    return done.stdout + done.stderr
-
-
-def check_cuts(output: str, least: int) -> None:
-    """Asserts that there were no failures, and at least this many cuts."""
-    failures = [line for line in output.splitlines() if line.startswith("FAIL")]
-    assert not failures, failures[:10]
-    ended = re.search(r"^CUTS (\d+) 0$", output, re.MULTILINE)
-    assert ended, output[-2000:]
-    assert int(ended[1]) >= least
 
 
 def names(state: dict[str, Any]) -> list[tuple[str, int]]:
@@ -61,9 +26,9 @@ def names(state: dict[str, Any]) -> list[tuple[str, int]]:
 
 NAMES = """
 from edgelora.store import Store, StoreError
-import os, struct, sys
+import os
 store = Store("adapters", cache=0)
-for name in sys.argv[1:]:
+for name in NAMES:
     for change in (
         lambda: store.put(name, b"data"),
         lambda: store.rename("good", name),
@@ -79,7 +44,7 @@ for name in sys.argv[1:]:
             if "give 1 to 24 of" not in str(error):
                 print("FAIL", error)
 # An index that another hand has made, whole in all but its names.
-for name in sys.argv[1:]:
+for name in NAMES:
     for path in os.listdir("adapters"):
         os.remove("adapters/" + path)
     store = Store("adapters", cache=0)
@@ -100,11 +65,8 @@ BAD_NAMES = ("../up", "a/b", "a\\b", ".hidden", "..", "a\x1b[2J", "a\nb", "ä", 
 
 def test_names_on_the_board_are_safe_in_paths_and_on_terminals(tmp_path: Path) -> None:
     """Other names are refused; if flash contains one, which the store never writes, it is read as a safe name."""
-    command = [UNIX_BINARY, "-X", "heapsize=4m", tmp_path / "names.py", *BAD_NAMES]
-    (tmp_path / "names.py").write_text(NAMES)
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    said = done.stdout.splitlines()
-    assert done.returncode == 0 and not [line for line in said if "FAIL" in line], done.stdout + done.stderr
+    said = desktop(tmp_path, f"NAMES = {BAD_NAMES!r}{NAMES}").splitlines()
+    assert not [line for line in said if "FAIL" in line], said
     names = [line.strip("'") for line in said if " " not in line]
     assert len(said) == 3 * len(BAD_NAMES) and len(names) == 2 * len(BAD_NAMES)
     assert all(SAFE_NAME.fullmatch(name) for name in names), names
@@ -121,13 +83,12 @@ def test_commands(tmp_path: Path) -> None:
     for name, content in {"walk.ela": adapters[0], "run.ela": adapters[1], "bad.ela": adapters[0][:-1]}.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "foreign.ela").write_bytes(foreign)
-    board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
 
     def store(*args: object, code: int = 0) -> Any:
         args = ("store", *args, "--port", board.port)
         return edgelora(*args, code=code) if code else result(*args)
 
-    try:
+    with running("unix", None, tmp_path / "board") as board:
         empty = store("list")
         assert not empty["adapters"] and empty["active"] is None and not empty["notices"]
         assert store("put", tmp_path / "walk.ela") == {"name": "walk", "version": 1, "bytes": len(adapters[0])}
@@ -179,8 +140,6 @@ def test_commands(tmp_path: Path) -> None:
             store("put", tmp_path / "run.ela", "--name", f"run-{i}")
         assert "holds 32 entries, its limit" in store("put", tmp_path / "walk.ela", code=1)
         assert len(store("list")["adapters"]) == 32, "an answer of more than a frame"
-    finally:
-        board.kill()
 
 
 @slow
@@ -189,43 +148,39 @@ def test_files_of_firmware_without_a_store_stay(tmp_path: Path) -> None:
     _, (adapter,) = layers_and_adapters((32, 8), 1)
     (tmp_path / "a.ela").write_bytes(adapter)
     image = build.build_firmware("virtual-pico", {}, tmp_path / "fw.uf2")
-    board = virtual_board.start("virtual-pico", image, tmp_path / "pico", die_with_parent=True)
     whole = "import vfs, rp2\nvfs.umount('/')\nvfs.VfsLfs2.mkfs(rp2.Flash(), progsize=256)\n"
     whole += "vfs.mount(vfs.VfsLfs2(rp2.Flash(), progsize=256), '/')\n"
     whole += "f = open('/kept', 'w')\nf.write('still here')\nf.close()"
-    try:
+    with running("virtual-pico", image, tmp_path / "pico") as board:
         blocks = "[0, 1] + list(range(190, 256))"
         execute(board.port, f"import rp2\nfor i in {blocks}: rp2.Flash().writeblocks(i, bytes(4096))")
-        board.kill()
-        board = virtual_board.start("virtual-pico", None, tmp_path / "pico", die_with_parent=True)
+    with running("virtual-pico", None, tmp_path / "pico") as board:
         assert result("store", "list", "--port", board.port)["place"] == "a partition of its own"
         execute(board.port, whole)
-        board.kill()
-        board = virtual_board.start("virtual-pico", None, tmp_path / "pico", die_with_parent=True)
+    with running("virtual-pico", None, tmp_path / "pico") as board:
         assert execute(board.port, "print(open('/kept').read())") == "still here"
         edgelora("store", "put", tmp_path / "a.ela", "--port", board.port)
         state = result("store", "list", "--port", board.port)
         assert names(state) == [("a", 1)] and state["place"] == "/adapters"
-    finally:
-        board.kill()
 
 
 # ---- power cuts on a simulated flash, at each of its operations, and once more while the store opens
 
 
-def test_power_cut_at_every_operation_of_a_partition() -> None:
-    check_cuts(run_device("import store_cuts; store_cuts.main('partition', 60, 1)"), 800)
-
-
-def test_power_cut_at_every_operation_of_a_folder() -> None:
-    check_cuts(run_device("import store_cuts; store_cuts.main('folder', 10, 1)"), 300)
+@pytest.mark.parametrize(("kind", "puts", "least"), [("partition", 60, 800), ("folder", 10, 300)])
+def test_power_cut_at_every_operation(kind: str, puts: int, least: int, tmp_path: Path) -> None:
+    output = desktop(tmp_path, f"import store_cuts; store_cuts.main({kind!r}, {puts}, 1)")
+    failures = [line for line in output.splitlines() if line.startswith("FAIL")]
+    assert not failures, failures[:10]
+    ended = re.search(r"^CUTS (\d+) 0$", output, re.MULTILINE)
+    assert ended and int(ended[1]) >= least, output[-2000:]
 
 
 UNREADABLE = """
 from edgelora import _folder
 from edgelora.store import Store
 
-store = Store({folder!r})
+store = Store("store")
 store.put("old", b"abcd")
 save, whole = store._flash.save_index, _folder.Folder._whole
 
@@ -248,8 +203,7 @@ tell(lambda: [entry.name for entry in store.list()])
 
 def test_a_failed_change_is_not_reported_while_flash_is_unreadable(tmp_path: Path) -> None:
     """The cached index then contains a change that was never written."""
-    (tmp_path / "store").mkdir()
-    said = run_device(UNREADABLE.format(folder=str(tmp_path / "store"))).split("\n")[:3]
+    said = desktop(tmp_path, UNREADABLE).splitlines()
     assert said == ["OSError", "StoreError", "['old']"], said
 
 
@@ -282,173 +236,8 @@ print(model.labels[3:], model.used)
 def test_a_class_is_added_to_what_the_store_has_switched_to(tmp_path: Path) -> None:
     """Even if the model itself was last told to use another one."""
     (tmp_path / "base.elm").write_bytes(pack_model(class_cases.small_base(np.random.default_rng(0))))
-    done = subprocess.run(
-        [UNIX_BINARY, "-c", SWITCHED], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
     said = ["['wave'] True", "[] True", "['jump']", "[] None", "['wave']", "[] None"]
-    assert (done.stdout.splitlines(), done.stderr) == (said, "")
-
-
-# ---- power cuts on the virtual Pico, at each flash command of a store's life through the commands
-
-APP = b"""
-import edgelora
-from edgelora.store import Store, default_place
-model = edgelora.Model("/bench.elm", 4, "infer")
-store = Store(default_place(), 4096)
-store.open(model)
-store.start()
-"""
-
-
-@dataclass
-class RecordedPico:
-    """A virtual Pico whose flash commands are recorded; the steps done with it, each with the state after it."""
-
-    folder: Path
-    steps: list[dict[str, Any]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._done = 0
-        self.start()
-
-    def start(self) -> None:
-        state = self.folder / "pico"
-        command = [sys.executable, RECORDER, self.folder / "record", "virtual-pico", state]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
-        assert process.stdout
-        self.handle = virtual_boards.SimHandle(**json.loads(process.stdout.readline()))
-        self.port = self.handle.port
-        self.process = process
-
-    def end(self) -> None:
-        self.handle.kill()
-        self.process.wait()
-        assert self.process.stdout
-        self.process.stdout.close()
-
-    def restart(self) -> None:
-        self.end()
-        self.start()
-        execute(self.port, "from app import *")
-
-    def state(self) -> list[Any]:
-        told = result("store", "list", "--port", self.port)
-        rows = [[a["name"], a["version"], a["pinned"], a["trial"]] for a in told["adapters"]]
-        return [sorted(rows), told["active"]]
-
-    def step(self, name: str, do: Callable[[], object]) -> None:
-        do()
-        state = self.state()
-        records = self.records()
-        self.steps.append({"name": name, "records": len(records) - self._done, "state": state})
-        self._done = len(records)
-
-    def records(self) -> list[tuple[int, bytes]]:
-        data, at, found = (self.folder / "record").read_bytes(), 0, []
-        while at < len(data):
-            offset, size = (int.from_bytes(data[at + i : at + i + 4], "little") for i in (0, 4))
-            found.append((offset, data[at + 8 : at + 8 + size]))
-            at += 8 + size
-        return found
-
-
-@in_full_runs("test_learner.py cuts the power of a virtual Pico, the tests above at every operation elsewhere")
-def test_power_cut_at_every_flash_command_of_the_virtual_pico(tmp_path: Path) -> None:
-    """Put, replace, evict, pin, rename, activate, remove, update, fall back: 0 adapters lost, 0 unusable stores.
-
-    The state after every command, half done and complete, is checked by the same code on desktop MicroPython; some are
-    booted.
-    """
-    elm, adapters = layers_and_adapters(WIDTHS, 4)
-    for i, adapter in enumerate(adapters):
-        (tmp_path / f"{i}.ela").write_bytes(adapter)
-    (tmp_path / "app.py").write_bytes(APP)
-    (tmp_path / "bench.elm").write_bytes(elm)
-    image = build.build_firmware("virtual-pico", {}, tmp_path / "fw.uf2")
-    board = virtual_board.start("virtual-pico", image, tmp_path / "pico", die_with_parent=True)
-    edgelora("keygen", tmp_path / "key.pem")
-    edgelora("push", tmp_path / "bench.elm", MODEL, "--port", board.port)
-    edgelora("push", tmp_path / "app.py", "--port", board.port)
-    edgelora("update", "--trust", tmp_path / "key.pub", "--target", "band", "--port", board.port)
-    edgelora("store", "list", "--port", board.port)  # creates the store
-    board.kill()
-    shutil.copy(tmp_path / "pico" / "flash.bin", tmp_path / "flash")
-    (tmp_path / "record").touch()
-    pico = RecordedPico(tmp_path)
-    crcs = {}
-
-    def put(name: str, i: int, version: int) -> None:
-        crcs[f"{name} {version}"] = zlib.crc32(adapters[i])
-        pico.step(f"put {name}", lambda: store("put", tmp_path / f"{i}.ela", "--name", name))
-
-    def store(*args: object) -> dict[str, Any]:
-        return result("store", *args, "--port", pico.port)
-
-    def update(i: int, version: int) -> None:
-        crcs[f"a {version}"] = zlib.crc32(adapters[i])
-        options = ("--name", "a", "--target", "band", "--key", tmp_path / "key.pem", "-o", tmp_path / "site")
-        edgelora("release", tmp_path / f"{i}.ela", *options, "--version", version)
-        pico.step("update", lambda: edgelora("update", tmp_path / "site" / "a.elu", "--port", pico.port))
-        pico.step("start", pico.restart)
-
-    try:
-        first = pico.state()
-        put("a", 0, 1)
-        put("b", 1, 1)
-        put("a", 2, 2)
-        pico.step("activate", lambda: store("activate", "a"))
-        pico.step("evict", lambda: execute(pico.port, "from app import *\nfor n in 'abab': store.use(n)"))
-        assert pico.steps[-1]["records"] == 0
-        crcs["c 1"] = crcs["b 1"]
-        pico.step("rename", lambda: store("rename", "b", "c"))
-        pico.step("pin", lambda: store("pin", "c"))
-        update(3, 5)
-        pico.step("confirm", lambda: edgelora("update", "--confirm", "--port", pico.port))
-        update(1, 6)
-        pico.step("fall back", pico.restart)
-        pico.step("remove", lambda: store("remove", "c"))
-        assert pico.state() == [[["a", 5, False, False]], "a"]
-    finally:
-        pico.end()
-    layout = load_board("virtual-pico").flash
-    assert layout
-    told = {
-        "storage": layout.storage_offset,
-        "store": layout.total_bytes - layout.store_bytes,
-        "crcs": crcs,
-        "state": first,
-        "steps": pico.steps,
-    }
-    (tmp_path / "steps.json").write_text(json.dumps(told))
-    check_cuts(run_device(f"import flash_replay; flash_replay.main({str(tmp_path)!r})"), 200)
-    boot_some(pico, first, every=40)
-
-
-def boot_some(pico: RecordedPico, state: list[Any], every: int) -> None:
-    """Starts the virtual Pico with the power cut after every so many commands: the store is usable."""
-    flash = bytearray((pico.folder / "flash").read_bytes())
-    records = iter(pico.records())
-    done = 0
-    for step in pico.steps:
-        for _ in range(step["records"]):
-            offset, data = next(records)
-            flash[offset : offset + len(data)] = data
-            done += 1
-            if done % every == 0:
-                (pico.folder / "pico" / "flash.bin").write_bytes(flash)
-                board = virtual_board.start("virtual-pico", None, pico.folder / "pico", die_with_parent=True)
-                try:
-                    told = result("store", "list", "--port", board.port)
-                    rows = sorted([a["name"], a["version"], a["pinned"], a["trial"]] for a in told["adapters"])
-                    assert [rows, told["active"]] in (state, step["state"]), step
-                    edgelora("store", "put", pico.folder / "0.ela", "--name", "new", "--port", board.port)
-                finally:
-                    board.kill()
-        state = step["state"]
-
-
-# ---- everything at once
+    assert desktop(tmp_path, SWITCHED).splitlines() == said
 
 
 def test_soak(tmp_path: Path) -> None:
@@ -457,7 +246,7 @@ def test_soak(tmp_path: Path) -> None:
     (tmp_path / "soak.elm").write_bytes(elm)
     for i, adapter in enumerate(adapters):
         (tmp_path / f"{i}.ela").write_bytes(adapter)
-    output = run_device(f"import store_soak; store_soak.main({str(tmp_path)!r}, 20000, 1)")
+    output = desktop(tmp_path, "import store_soak; store_soak.main('.', 20000, 1)")
     print(output)
     told = dict(line.split(" ", 1) for line in output.splitlines() if " " in line)
     operations, cuts = map(int, told["SOAK"].split())

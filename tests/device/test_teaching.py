@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from people import of_one_spread, person
+from programs import desktop
 
-from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.core.formats.ela import unpack_adapter
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.twin import device
 from edgelora.core.twin.session import Session
 from edgelora.learn.training.data.samples import Samples
 
-PROGRAM = Path(__file__).parent / "programs" / "teaching_runs.py"
 Call = tuple[str, str, int]
 
 
@@ -59,11 +57,7 @@ def test_boards_are_taught_as_the_host(tmp_path: Path) -> None:
     elm, calls = case(3)
     (tmp_path / "base.elm").write_bytes(elm)
     (tmp_path / "case.json").write_text(json.dumps(calls))
-    (tmp_path / "teaching_runs.py").write_bytes(PROGRAM.read_bytes())
-    command = [UNIX_BINARY, "-c", "import teaching_runs; teaching_runs.main()"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found, doubt, hinted, active = json.loads(done.stdout)
+    found, doubt, hinted, active = json.loads(desktop(tmp_path, "import teaching_runs; teaching_runs.main()"))
     wanted, teacher = host_runs(elm, calls, tmp_path)
     assert found == wanted and any(used for _, _, used in found)
     assert (doubt, hinted) == (teacher.doubt, teacher.hinted) == tuple(found[-1][:2]), "the same after a reset"

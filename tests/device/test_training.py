@@ -17,13 +17,13 @@ import pytest
 import reference
 from commands import execute
 from documents import blocks
-from fresh import FULL, SEED, slow
+from fresh import slow
+from programs import desktop, running
 
 from benchmarks.swap import layers_and_adapters
-from edgelora.board import build, virtual_boards
+from edgelora.board import build
 from edgelora.board.link.client import Link
 from edgelora.board.sim import virtual_board
-from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.cli.main import main
 from edgelora.core.formats import elm as formats_elm
 from edgelora.core.formats.ela import unpack_adapter
@@ -43,38 +43,13 @@ from edgelora.model.datasets import har as datasets_har
 from edgelora.model.datasets.dataset import held_out
 from edgelora.model.quantization.quantize import quantize
 
-DEVICE = Path(__file__).parent / "programs"
 STEPS = 40
 HELD = 7  # held-out samples
 SETTINGS = {"epochs": 2, "seed": 7, "learning_rate": 6000, "rank": 4, "on_board": True}
 
 
-def device(code: str, folder: Path) -> str:
-    """The output of code that uses training_runs, on desktop MicroPython."""
-    done = subprocess.run(command(code), cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-    assert not done.stderr and "Traceback" not in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
-
-
-def command(code: str) -> list[str]:
-    path = f"import sys; sys.path.insert(0, {str(DEVICE)!r}); import training_runs; "
-    return [str(UNIX_BINARY), "-X", "heapsize=4m", "-c", path + code]
-
-
-def killed(code: str, folder: Path) -> None:
-    """Runs code until it waits, then kills its interpreter."""
-    with subprocess.Popen(
-        command(code), cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout
-        line = process.stdout.readline()
-        process.kill()
-    assert line.startswith("STEPS"), line
-
-
-def kills(steps: int) -> range:
-    """After which steps a run is killed: each in a full run, else each fifth, others in every run."""
-    return range(steps) if FULL else range(SEED % 5, steps, 5)
+def run(code: str, folder: Path) -> str:
+    return desktop(folder, f"import training_runs; training_runs.{code}")
 
 
 def packed(samples: Samples, base_id: bytes) -> bytes:
@@ -142,11 +117,16 @@ def course_of(elm: bytes, samples: Samples, held: Samples, recipe: Recipe) -> Co
     return Course(samples, held, samples, recipe.resolved(elm, len(samples.of_epoch)))
 
 
-def guarded(elm: bytes, samples: Samples, held: Samples, recipe: Recipe, previous: bytes | None = None):
-    """The twin's adapter from a run with held-out samples, its final state, and its guard."""
+def guarded(elm: bytes, samples: Samples, held: Samples, recipe: Recipe, begun: int | None = None):
+    """The twin's adapter from a run with held-out samples, its final state, and its guard.
+
+    begun: the seed of an adapter that is in use before and has learned nothing.
+    """
     course = course_of(elm, samples, held, recipe)
     learner = TwinLearner(elm, course.settings.session)
-    learner.use(previous)
+    if begun is not None:
+        learner.begin(begun)
+    learner.use(None if begun is None else learner.save(False))
     guard = course.guard(learner)
     run = guard_twin(elm, course, guard)
     return run.adapter, run.state, guard
@@ -187,27 +167,6 @@ def test_the_order_shuffles() -> None:
         assert abs(chi_squared - cells) < 5 * (2 * cells) ** 0.5
 
 
-@pytest.mark.parametrize("judged", [False, True])
-@pytest.mark.parametrize("mode", MODES)
-def test_killed_after_each_step(
-    mode: str, judged: bool, har: tuple[bytes, Samples], held: Samples, folder: Path
-) -> None:
-    """With the checkpoint in flash and, for trainable A, also in memory that survives a reset."""
-    rtc = mode == "trainable_a"
-    recipe = Recipe(mode=mode, **SETTINGS)
-    adapter, state = guarded(*har, held, recipe)[:2] if judged else by_the_twin(*har, recipe)
-    by = "'held.eld'" if judged else None
-    for steps in kills(STEPS + 3 * HELD if judged else STEPS):
-        for name in ("store", "rtc"):
-            (folder / name).unlink(missing_ok=True)
-        killed(f"training_runs.wait_to_be_killed({mode!r}, {steps}, {rtc}, held={by})", folder)
-        output = device(f"training_runs.finish({mode!r}, {rtc}, held={by})", folder)
-        assert told(output, "ADAPTER") == adapter.hex(), f"killed after {steps} steps"
-        assert told(output, "STATE") == state.hex() and told(output, "ENTRIES") == "['me']"
-    print(f"checkpoint: {told(output, 'CHECKPOINT')} bytes")
-    assert int(told(output, "CHECKPOINT")) <= 1024
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_started_from_an_adapter(mode: str, har: tuple[bytes, Samples], held: Samples, folder: Path) -> None:
     """A run from given masters and scales, with any state and counts, equals the twin's after any reset."""
@@ -216,7 +175,7 @@ def test_started_from_an_adapter(mode: str, har: tuple[bytes, Samples], held: Sa
     first, second = (train_twin(elm, samples, recipe, stop=stop).state for stop in (3, 4))
     for name, state in (("start", first), ("other", second)):
         (folder / f"{name}.ela").write_bytes(state)
-    output = device(f"training_runs.started({mode!r})", folder)
+    output = run(f"started({mode!r})", folder)
     wanted = fleet_training(elm, first, samples, SETTINGS["seed"], 2, 6000)
     assert np.any(wanted != fleet_vector(first)) and len(wanted) == trained_values(first)
     assert set(re.findall(r"^VECTOR (.*)$", output, re.MULTILINE)) == {wanted.tobytes().hex()}
@@ -235,43 +194,53 @@ def trained_values(adapter: bytes) -> int:
     return sum(layer.b.size + (layer.a.size + 2 if layer.a_state else 0) for layer in layers)
 
 
-def test_keyword_network_with_adapters_on_every_pointwise_layer(keyword_elm: bytes, tmp_path: Path) -> None:
-    rng = np.random.default_rng(1)
-    x = rng.integers(-128, 128, (9, 49, 10, 1)).astype(np.int8)
-    fill(tmp_path, keyword_elm, samples := Samples(x, rng.integers(0, 4, 9)))
-    recipe = Recipe(placement="pointwise", **SETTINGS)
-    ranks = recipe.ranks(keyword_elm)
-    adapter, state = by_the_twin(keyword_elm, samples, recipe)
-    for steps in kills(18):
-        (tmp_path / "store").unlink(missing_ok=True)
-        killed(f"training_runs.wait_to_be_killed('frozen_a', {steps}, False, {ranks})", tmp_path)
-        output = device(f"training_runs.finish('frozen_a', False, {ranks})", tmp_path)
-        assert (told(output, "ADAPTER"), told(output, "STATE")) == (adapter.hex(), state.hex())
-    print(f"checkpoint: {told(output, 'CHECKPOINT')} bytes, of a training state of {len(state)}")
+def check_cuts(output: str, adapter: bytes, state: bytes, least: int) -> None:
+    made, failures = map(int, told(output, "CUTS").split())
+    assert failures == 0 and made > least, output[:1000]
+    assert (told(output, "ADAPTER"), told(output, "STATE")) == (adapter.hex(), state.hex())
     assert int(told(output, "CHECKPOINT")) <= 1024
 
 
 @pytest.mark.parametrize(
-    ("rtc", "by", "rate", "better"),
+    ("mode", "rtc", "judged", "rate", "better"),
     [
-        (False, None, 6000, None),
-        (True, None, 6000, None),
-        (False, "held.eld", 6000, True),
-        (True, "held.eld", 1, False),
+        ("frozen_a", False, False, 6000, None),
+        ("trainable_a", True, False, 6000, None),
+        ("frozen_a", False, True, 6000, True),
+        ("trainable_a", True, True, 1, False),
     ],
 )
 def test_power_cut_at_every_flash_operation(
-    rtc: bool, by: str | None, rate: int, better: bool | None, folder: Path
+    mode: str,
+    rtc: bool,
+    judged: bool,
+    rate: int,
+    better: bool | None,
+    har: tuple[bytes, Samples],
+    held: Samples,
+    folder: Path,
 ) -> None:
-    """A better adapter replaces the active one; otherwise the active one stays, with the run's best next to it."""
-    output = device(f"training_runs.cuts('frozen_a', {rtc}, {by!r}, {rate})", folder)
-    made, failures = map(int, told(output, "CUTS").split())
-    assert failures == 0 and made > 80 and told(output, "BETTER") == str(better), output
+    """The twin's adapter and state in the end, with the checkpoint in flash alone or also in memory that survives a
+    reset. A better adapter replaces the active one; otherwise the active one stays, with the run's best next to it."""
+    recipe = Recipe(mode=mode, **SETTINGS | {"learning_rate": rate})
+    output = run(f"cuts({mode!r}, {rtc}, {'held.eld' if judged else None!r}, {rate})", folder)
+    adapter, state = guarded(*har, held, recipe, SETTINGS["seed"] + 1)[:2] if judged else by_the_twin(*har, recipe)
+    assert told(output, "BETTER") == str(better)
+    check_cuts(output, adapter, state, 120)
+
+
+def test_power_cuts_with_adapters_on_every_pointwise_layer(keyword_elm: bytes, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.integers(-128, 128, (9, 49, 10, 1)).astype(np.int8)
+    fill(tmp_path, keyword_elm, samples := Samples(x, rng.integers(0, 4, 9)))
+    recipe = Recipe(placement="pointwise", **SETTINGS)
+    output = run(f"cuts('frozen_a', False, ranks={recipe.ranks(keyword_elm)}, every=7)", tmp_path)
+    check_cuts(output, *by_the_twin(keyword_elm, samples, recipe), 9)
 
 
 def test_results_equal_the_twins(har: tuple[bytes, Samples], held: Samples, folder: Path) -> None:
     """Early stopping, micro-batches across epochs and longer than one, no improvement: best, verdict and adapter."""
-    ends = json.loads(told(device("training_runs.judged()", folder), "JUDGED"))
+    ends = json.loads(told(run("judged()", folder), "JUDGED"))
     found = set()
     for mode, epochs, rate, batch, before, best, best_epoch, judged, better, adapter in ends:
         settings = SETTINGS | {"mode": mode, "epochs": epochs, "learning_rate": rate, "micro_batch": batch}
@@ -290,7 +259,7 @@ def test_the_last_quarter_of_each_class_is_held_out(person: tuple[bytes, Samples
     many = every(samples, 70)
     fill(tmp_path, elm, samples)
     (tmp_path / "many.eld").write_bytes(packed(many, formats_elm.base_id(elm)))
-    output = device("training_runs.splitting()", tmp_path)
+    output = run("splitting()", tmp_path)
     parts = re.findall(r"^PART (\[.*\]) (\d+)$", output, re.MULTILINE)
     held = np.array([4 * (many.y[i:] == y).sum() <= (many.y == y).sum() for i, y in enumerate(many.y)])
     assert np.array_equal(held, held_out(many.y))
@@ -318,7 +287,7 @@ def test_yes_and_no_are_classes(tmp_path: Path) -> None:
     values = Samples(x, y, np.where(y, 2, 0).astype(np.int8)[:, None])
     assert not values.have_classes and len(values.of_epoch) == len(y), "a target above 1 is a value"
     fill(tmp_path, elm, samples)
-    output = device("training_runs.yes_or_no()", tmp_path)
+    output = run("yes_or_no()", tmp_path)
     assert told(output, "PLACES") == "32 47" and told(output, "HELD") == "25 7"
     assert told(output, "ADAPTER") == by_the_twin(elm, samples, Recipe(mode="frozen_a", **SETTINGS))[0].hex()
     course = prepared(elm, samples, Recipe(**SETTINGS))
@@ -340,11 +309,11 @@ def test_checkpoints_that_do_not_fit(har: tuple[bytes, Samples], tmp_path: Path)
         ("foreign", samples, bytes(8)),
     ):
         (tmp_path / f"{name}.eld").write_bytes(packed(part, base))
-    assert device("training_runs.mix_ups()", tmp_path) == "OK\n"
+    assert run("mix_ups()", tmp_path) == "OK\n"
 
 
 def test_scheduling_on_desktop_micropython(folder: Path) -> None:
-    assert device("training_runs.scheduling()", folder) == "OK\n"
+    assert run("scheduling()", folder) == "OK\n"
 
 
 def test_sample_files_of_board_and_host_are_alike(har: tuple[bytes, Samples], folder: Path) -> None:
@@ -353,7 +322,7 @@ def test_sample_files_of_board_and_host_are_alike(har: tuple[bytes, Samples], fo
     targets = np.arange(-3, 3, dtype=np.int8).reshape(2, 3)
     with_targets = Samples(np.array([[5, -5], [6, -6]], np.int8), np.zeros(2, int), targets)
     (folder / "targets.eld").write_bytes(packed(with_targets, base_id))
-    assert device("training_runs.samples()", folder) == "OK\n"
+    assert run("samples()", folder) == "OK\n"
     x = np.zeros_like(har[1].x[:3])
     x.reshape(3, -1)[:, 0] = range(3)
     assert (folder / "recorded.eld").read_bytes() == packed(Samples(x, np.arange(3)), base_id)
@@ -368,19 +337,8 @@ def test_guide_asleep(folder: Path) -> None:
     code = code.replace("/rom/har.elm", "base.elm").replace("/samples.eld", "samples.eld").replace("100,", "1,")
     for level, state in (("[4, 4, 3]", "low battery"), ("[4] * 999", "done")):
         setup = f"levels = {level}\ndef read_volts():\n return levels.pop(0)\ndef feed_the_watchdog():\n pass\n"
-        done = subprocess.run(
-            [UNIX_BINARY, "-c", f"{setup}{code}\nprint(state, run.updates, run.resumes)"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.stdout == f"{state} {2 if state != 'done' else 600} {int(state == 'done')}\n", done
-
-
-def link_to(board: virtual_boards.SimHandle) -> Link:
-    return Link.connect(board.port)
+        said = desktop(folder, f"{setup}{code}\nprint(state, run.updates, run.resumes)")
+        assert said == f"{state} {2 if state != 'done' else 600} {int(state == 'done')}\n"
 
 
 def start(link: Link, elm: bytes, recipe: Recipe, samples: Samples, **settings: object):
@@ -424,15 +382,12 @@ print(state, time.ticks_diff(time.ticks_ms(), began), scheduler._spent_us, run.e
 def test_light_sleep_beside_a_usb_host_lasts_and_is_measured(tmp_path: Path) -> None:
     """The host's frames end light sleep within a millisecond while the board sends."""
     image = build.build_firmware("virtual-pico", {}, tmp_path / "fw.uf2")
-    board = virtual_board.start("virtual-pico", image, tmp_path / "pico", die_with_parent=True)
-    try:
+    with running("virtual-pico", image, tmp_path / "pico") as board:
         state, passed_ms, booked_us, booked_uj = execute(board.port, ASLEEP).lstrip(".").split()
         assert state == "paused"
         assert 495 <= int(passed_ms) <= 550  # without the time of printing, which is not booked here
         assert abs(int(passed_ms) - int(booked_us) // 1000) <= 10
         assert int(booked_uj) == int(booked_us) // 100
-    finally:
-        board.stop()
 
 
 # On the board by mpremote: the clock follows what is set and is restored; a plain loop with light sleep, windows that
@@ -489,7 +444,7 @@ def test_scheduler_on_the_virtual_pico_killed_and_resumed(har: tuple[bytes, Samp
     try:
         learned = []
         for cut in (5, 9, 14, None):
-            with link_to(board) as link:
+            with Link.connect(board.port) as link:
                 reply = start(link, elm, recipe, samples, clock_hz=48_000_000, sleep_ms=20)
                 assert reply.resumed == bool(learned) and not reply.notice
                 while reply.state != "done" and (cut is None or reply.samples < cut):
@@ -534,19 +489,11 @@ def test_personalize_on_board(har: tuple[bytes, Samples], tmp_path: Path, capsys
     """The command on desktop MicroPython: a budget, Ctrl-C, the end, each with --resume; another run is refused."""
     elm, _ = har
     (tmp_path / "har.elm").write_bytes(elm)
-    board = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
-    run = [
-        "personalize",
-        str(tmp_path / "har.elm"),
-        "--port",
-        board.port,
-        "--data",
-        "har:3",
-        "-o",
-        str(tmp_path / "run"),
-    ]
-    run += ["--on-board", "--epochs", "2", "--rank", "4", "--sleep-ms", "100", "--commit-every", "2", "--json"]
-    try:
+    with running("unix", None, tmp_path / "board") as board:
+        command = (
+            f"personalize {tmp_path}/har.elm --port {board.port} --data har:3 -o {tmp_path}/run --on-board --epochs 2"
+        )
+        run = f"{command} --rank 4 --sleep-ms 100 --commit-every 2 --json".split()
         assert main([*run, "--budget-ms", "1000"]) == 0  # mostly asleep, even on a busy computer
         reply = json.loads(capsys.readouterr().out)
         assert reply["state"] == "paused" and 0 < reply["updates"] < 29 and reply["pending"] == 0
@@ -570,5 +517,3 @@ def test_personalize_on_board(har: tuple[bytes, Samples], tmp_path: Path, capsys
         steps = [line["step"] for line in told if line["event"] == "update"]
         assert steps == list(range(1, 30)), "suspended runs repeat nothing"
         assert main([*run, "--cache", "ram"]) == 1 and "omit --cache" in capsys.readouterr().err
-    finally:
-        board.kill()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import desktop
 
-from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.wake_manifest import WakeManifest
 from edgelora.core.front_ends import heard_as
@@ -23,7 +22,6 @@ from edgelora.model.importers.tflite.convert import import_tflite
 
 pymicro = pytest.importorskip("pymicro_wakeword")
 FRAME = 480  # samples
-PROGRAM = Path(__file__).parent / "programs" / "wake_runs.py"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +42,6 @@ def test_a_board_keeps_what_the_host_keeps(word: WakeWord, said: np.ndarray, tmp
     sound = Pupil(word).up_to_word(said)
     save_wav(tmp_path / "said.wav", Capture(sound[:, None].astype(float), 16000.0, counts=True))
     (tmp_path / "word.elm").write_bytes(word.base.elm)
-    (tmp_path / "wake_runs.py").write_bytes(PROGRAM.read_bytes())
     wanted = lessons(word, Owner([Recorded("said", said)]))
     frames = len(word.heard(sound))
     wakes = word.rule.wakes(word.outputs(None, [word.heard(sound)])[0])
@@ -54,10 +51,7 @@ def test_a_board_keeps_what_the_host_keeps(word: WakeWord, said: np.ndarray, tmp
     manifest.save(tmp_path / "word.json")
     case = {"frames": word.frames, "calls": calls}
     (tmp_path / "case.json").write_text(json.dumps(case))
-    command = [UNIX_BINARY, "-c", "import wake_runs; wake_runs.main()"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    woke, answers, count, kept = json.loads(done.stdout)
+    woke, answers, count, kept = json.loads(desktop(tmp_path, "import wake_runs; wake_runs.main()"))
     assert woke == [wakes[0] + 1] and count == 1
     assert "no word was said" in answers[0] and "nothing woke it" in answers[1] and answers[2:] == [3, len(wanted)]
     record = word.frames * 120 + 5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from documents import blocks
+from programs import desktop
 from typed import drawn_text, language_base
 
 from benchmarks.networks import language
 from edgelora.base.resources import ROOT
 from edgelora.board.profiles import load_board
-from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.twin import device
 from edgelora.core.twin.regions import layout
@@ -185,7 +184,7 @@ def test_other_bases_are_refused(base: Base) -> None:
     assert opened(base, None).output_size == text.WINDOW * len(text.SYMBOLS)
 
 
-def on_desktop(folder: Path, code: str, base: Base) -> str:
+def with_files(folder: Path, code: str, base: Base) -> str:
     """A program with the base and the store in this folder."""
     (folder / "text.elm").write_bytes(base.elm)
     for was, now in (("/rom/text.elm", "text.elm"), ("Store(default_place())", 'Store("store")')):
@@ -196,11 +195,7 @@ def on_desktop(folder: Path, code: str, base: Base) -> str:
 
 def test_the_guides_program(base: Base, tmp_path: Path) -> None:
     [code] = blocks("docs/guides/your-words.md", "python", "tested: words")
-    (tmp_path / "main.py").write_text(on_desktop(tmp_path, code, base))
-    done = subprocess.run(
-        [UNIX_BINARY, "main.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
-    )
-    suggested, rest = done.stdout.splitlines()
+    suggested, rest = desktop(tmp_path, with_files(tmp_path, code, base)).splitlines()
     twin = TwinWords(base, "me")
     twin.own.type("the American peo")
     assert suggested == str(twin.own.suggest()) and rest == twin.own.complete()
@@ -209,16 +204,13 @@ def test_the_guides_program(base: Base, tmp_path: Path) -> None:
 def test_the_example_types_over_usb(base: Base, tmp_path: Path) -> None:
     """Keys of the matrix reach the computer, a backspace and the word's rest, too; silence is used to learn."""
     code = (ROOT / "examples" / "keyboard" / "main.py").read_text()
-    (tmp_path / "main.py").write_text(on_desktop(tmp_path, code, base))
+    (tmp_path / "main.py").write_text(with_files(tmp_path, code, base))
     plain = drawn_text(300, 5, 0).lower().replace("\n", " ")
     twin = TwinWords(base, "me")
     twin.own.type(plain + "bx\b")
     rest = twin.own.complete() + " "
-    command = [UNIX_BINARY, Path(__file__).parent / "programs" / "keyboard_example.py", "main.py", "keys"]
     (tmp_path / "keys").write_text(f"{plain}bx\b\t")
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    *shown, said = done.stdout.splitlines()
+    *shown, said = desktop(tmp_path, "import keyboard_example").splitlines()
     reports, learned = json.loads(said)
     codes = device.module("keyboard").Keyboard.code
     assert [report for report in reports if report[1]] == [[0, codes(one)] for one in f"{plain}bx\b{rest}"]

@@ -81,7 +81,7 @@ def pico(until):
 
 def main(folder, until):
     import vfs
-    from flash_replay import Flash, half
+    from store_cuts import NEVER, Flash
 
     with open(folder + "/layout.json") as file:
         layout = json.load(file)
@@ -93,11 +93,11 @@ def main(folder, until):
             offset, size = struct.unpack("<II", record.read(8))
             data = record.read(size)
             there = bytes(flash[offset : offset + size])
-            for content, is_half in ((half(there, data), True), (data, False)):
+            for content, is_half in ((data[: size // 2] + there[size // 2 :], True), (data, False)):
                 flash[offset : offset + size] = content
                 if (number, is_half) not in cuts:
                     continue
-                files, store = Flash(flash[storage:partition]), Flash(flash[partition:])
+                files, store = Flash(flash[storage:partition], NEVER), Flash(flash[partition:], NEVER)
                 vfs.mount(vfs.VfsLfs2(files, progsize=256), "/flash")
                 life = Life("/flash/", store)
                 found = life.told()

@@ -1,11 +1,10 @@
-"""Runs examples/keyboard/main.py with simulated keys, clock and USB device: keyboard_example.py MAIN FILE"""
+"""Runs examples/keyboard/main.py with simulated keys, clock and USB device. Needs main.py, and keys: what is typed."""
 
 import json
 import sys
 import time as real
 
-MAIN, FILE = sys.argv[1:]
-with open(FILE) as file:
+with open("keys") as file:
     KEYS = file.read()
 told, now, held = [], 0, []
 
@@ -75,5 +74,5 @@ class Clock:
 machine = type("machine", (), {"Pin": Pin, "Timer": Timer, "USBDevice": Usb, "I2C": None})
 sys.modules["machine"], sys.modules["time"] = machine, Clock
 scope = {"__name__": "__main__"}
-with open(MAIN) as file:
+with open("main.py") as file:
     exec(file.read(), scope)

@@ -27,6 +27,54 @@ def stream():
         yield i, file.read(i, buffer), buffer
 
 
+def hexed(adapter):
+    return adapter and binascii.hexlify(adapter).decode()
+
+
+class Board:
+    """A board with a learner and an empty store; `start` is what follows a reset. added: classes beside the base's."""
+
+    def __init__(self, mode="frozen_a", momentum=3, added=0, adapter=None, **settings):
+        self.memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
+        self.training = {"ranks": 4, "mode": mode, "momentum": momentum}
+        self.settings = settings
+        model = edgelora.Model("base.elm", mode="infer")
+        Reservoir.create("board.elr", model, SLOTS, SEED, model.output_size + added)
+        store = Store(store_cuts.Flash(self.memory, store_cuts.NEVER), cache=4096, adapters=8)
+        if adapter:
+            store.put(NAME, adapter)
+        self.start()
+
+    def start(self, cut=store_cuts.NEVER, how=0):
+        self.flash = store_cuts.Flash(self.memory, cut, how)
+        self.model = edgelora.Model("base.elm", **self.training)
+        store = Store(self.flash, cache=4096, adapters=8)
+        store.open(self.model)
+        self.learner = Learner(self.model, Reservoir("board.elr"), store, NAME, SEED, **self.settings)
+
+    def consolidate(self, *settings):
+        *_, run = self.learner.consolidate(*settings)
+        return run
+
+    def in_use(self):
+        learner = self.learner
+        assert learner.store.active == (learner.in_use and NAME)
+        assert learner.in_use is None or learner.in_use == learner.store.read(NAME)
+        return hexed(learner.in_use)
+
+    def kept(self):
+        return self.learner.reservoir.crc(self.learner.reservoir.count)
+
+
+def refused(call, *given, told=""):
+    try:
+        call(*given)
+    except ValueError as error:
+        assert told in str(error), error
+        return
+    raise AssertionError("not refused: " + told)
+
+
 def fill(path, slots):
     """Prints the slots that samples get; the reservoir is reopened half way."""
     reservoir = Reservoir.create(path, edgelora.Model("base.elm", mode="infer"), slots, SEED)
@@ -43,63 +91,31 @@ def fill(path, slots):
 
 def upgrade(path):
     """Prints counts, time and labels of a reservoir of an earlier version; its file is of this version then."""
-    reservoir, window = Reservoir(path), None
+    reservoir = Reservoir(path)
     window = bytearray(reservoir.sample_size)
     labels = [reservoir.read(i, window) for i in range(reservoir.count)]
     print("UPGRADED", json.dumps([reservoir.seen, reservoir.time, labels]))
 
 
-def turns(epochs):
-    """A life with resets and a consolidation in which the sensor's axes are turned: what each window is classified as,
-    the matrix at the end, and what the learner says."""
-    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
-    named = []
-    Reservoir.create("turned.elr", edgelora.Model("base.elm", mode="infer"), SLOTS, SEED)
-
-    def born():
-        model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
-        store = Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=4096, adapters=8)
-        store.open(model)
-        return Learner(model, Reservoir("turned.elr"), store, NAME, SEED)
-
-    learner = born()
-    for i, label, sample in stream():
-        if i in (64, 100, 128):
-            if i == 64:
-                for _ in learner.consolidate(epochs):
-                    pass
-            learner = born()
-        learner.learn(sample, label)
-        named.append(learner.infer(sample))
-    print("TURNED", json.dumps([named, list(learner.matrix), learner.notice]))
-
-
-def rests(count):
-    """Whether bad.ela is in use after each of the first samples."""
-    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
-    Reservoir.create("rests.elr", edgelora.Model("base.elm", mode="infer"), SLOTS, SEED)
-    bad, used = contents("bad.ela"), []
-
-    def born():
-        model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
-        store = Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=4096, adapters=8)
-        store.open(model)
-        if not used:
-            store.put(NAME, bad)
-        learner = Learner(model, Reservoir("rests.elr"), store, NAME, SEED)
-        assert store.active == (learner.in_use and NAME)
-        return learner
-
-    learner = born()
+def live(count, resets, consolidated=None, adapter=None):
+    """A life of `count` samples with resets and a consolidation. adapter: the one in use at first. Prints what each
+    window is classified as, whether that adapter is in use, the matrix at the end, what the learner says, and the
+    adapter in use after a reset."""
+    first = adapter and contents(adapter)
+    board, named, used = Board(adapter=first), [], []
     for i, label, sample in stream():
         if i == count:
             break
-        if i == 12:
-            learner = born()
-        learner.learn(sample, label)
-        used.append(learner.in_use == bad)
-    assert born().in_use is None
-    print("RESTED", json.dumps(used))
+        if i == consolidated:
+            board.consolidate(3)
+        if i in resets:
+            board.start()
+        board.learner.learn(sample, label)
+        named.append(board.learner.infer(sample))
+        used.append(board.learner.in_use == first)
+    told = [named, used, board.learner.matrix and list(board.learner.matrix), board.learner.notice]
+    board.start()
+    print("LIVED", json.dumps(told + [board.in_use()]))
 
 
 def torn():
@@ -134,126 +150,92 @@ def cut_life(cut, how, epochs):
     """A life with a power cut at the store's change `cut` (`how`: before, half way, after it). Prints `CUT`: the number
     of changes, where the cut was (a sample's number, -1: in the consolidation) and the active adapter then and at the
     end."""
-    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
-    path, told = "cutlife.elr", []
-    Reservoir.create(path, edgelora.Model("base.elm", mode="infer"), SLOTS, SEED)
-
-    def born(flash):
-        model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
-        store = Store(flash, cache=4096, adapters=8)
-        store.open(model)
-        return Learner(model, Reservoir(path), store, NAME, SEED, judge_every=EVERY)
-
-    def in_use():
-        assert learner.store.active == (learner.in_use and NAME)
-        return learner.in_use and binascii.hexlify(learner.in_use).decode()
-
-    born(store_cuts.Flash(memory, store_cuts.NEVER))  # creates an empty store
-    flash = store_cuts.Flash(memory, cut, how)
-    learner = born(flash)
+    board, told = Board(judge_every=EVERY), []
+    board.start(cut, how)
+    flash = board.flash
     for i, label, sample in stream():
         if i == 80:
             ended = False
             try:
-                for run in learner.consolidate(epochs):
+                for run in board.learner.consolidate(epochs):
                     ended = run is not None and run.done
             except store_cuts.PowerCut:
-                learner = born(store_cuts.Flash(memory, store_cuts.NEVER))
-                if unfinished(learner.store, NAME) or not ended:
-                    for _ in learner.consolidate(epochs):
-                        pass
-                told.append([-1, in_use()])
+                board.start()
+                if unfinished(board.learner.store, NAME) or not ended:
+                    board.consolidate(epochs)
+                told.append([-1, board.in_use()])
         try:
-            learner.learn(sample, label)
+            board.learner.learn(sample, label)
         except store_cuts.PowerCut:
-            learner = born(store_cuts.Flash(memory, store_cuts.NEVER))
-            told.append([i, in_use()])
-    told.append([i + 1, in_use()])
+            board.start()
+            told.append([i, board.in_use()])
+    told.append([i + 1, board.in_use()])
     print("CUT", json.dumps([flash.operations, told]))
 
 
 def learn(mode, momentum, epochs):
     """A life: samples, a reset, a consolidation with a reset in it, and more samples."""
-    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
-    path, told = "life.elr", []
-    Reservoir.create(path, edgelora.Model("base.elm", mode="infer"), SLOTS, SEED)
-
-    def born():
-        model = edgelora.Model("base.elm", ranks=4, mode=mode, momentum=momentum)
-        store = Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=4096, adapters=8)
-        store.open(model)
-        return Learner(model, Reservoir(path), store, NAME, SEED, judge_every=EVERY)
+    board, told = Board(mode, momentum, judge_every=EVERY), []
 
     def tell():
-        in_use = learner.in_use and binascii.hexlify(learner.in_use).decode()
-        assert learner.store.active == (in_use and NAME)
-        assert learner.in_use is None or learner.in_use == learner.store.read(NAME)
-        told.append(
-            [in_use, binascii.hexlify(learner.model.save()).decode(), learner.reservoir.crc(learner.reservoir.count)]
-        )
+        told.append([board.in_use(), hexed(board.learner.model.save()), board.kept()])
 
-    learner = born()
-    try:
-        next(learner.consolidate())
-        raise AssertionError("nothing judges yet")
-    except ValueError:
-        pass
+    refused(next, board.learner.consolidate())  # nothing judges yet
     for i, label, sample in stream():
         if i == 60:
-            learner = born()  # unfinished training was discarded
+            board.start()  # unfinished training was discarded
         if i == 80:
             tell()
-            for run in learner.consolidate(epochs):
+            for run in board.learner.consolidate(epochs):
                 if run and run.judged == 2:
                     break
             run.suspend()
-            learner = born()
-            try:
-                learner.learn(sample, label)
-                raise AssertionError("a consolidation is under way")
-            except ValueError:
-                pass
-            for run in learner.consolidate(epochs):
+            board.start()
+            refused(board.learner.learn, sample, label)  # a consolidation is under way
+            for run in board.learner.consolidate(epochs):
                 assert run is None or run.resumes == 1
             told.append(run.better)
             tell()
-        learner.learn(sample, label)
+        board.learner.learn(sample, label)
         if i % 16 == 0:
-            told.append([learner.model.infer(sample), learner.updates])
+            told.append([board.learner.model.infer(sample), board.learner.updates])
     tell()
-    for run in learner.consolidate(epochs):
+    for run in board.learner.consolidate(epochs):
         if run and run.judged == 2:
             break
-    learner.discard()
-    assert [entry.name for entry in learner.store.list()] == ([NAME] if learner.in_use else [])
+    board.learner.discard()
+    assert [entry.name for entry in board.learner.store.list()] == ([NAME] if board.learner.in_use else [])
     print("LIFE", json.dumps(told))
 
 
-def given(pairs, names, only=None, epochs=2):
+def given(pairs, names, only=None, epochs=2, harmful=()):
     """The active adapters: after classes `names` of square waves are added, after samples of the stream with these
-    labels, and after a consolidation, if there are enough held-out samples. only: the classes that count."""
-    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
-    model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
-    reservoir = Reservoir.create("given.elr", model, SLOTS, SEED, model.output_size + len(names))
-    store = Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=4096, adapters=8)
-    store.open(model)
-    learner = Learner(model, reservoir, store, NAME, SEED, judge_every=EVERY, only=only)
+    labels, and after a consolidation, if there are enough held-out samples; then the reservoir's counts. only: the
+    classes that count; harmful: numbers of samples that no class can be added from before the consolidation."""
+    board = Board(added=len(names) + bool(harmful), judge_every=EVERY, only=only)
+    learner, model = board.learner, board.model
+    file, sample = SampleFile("stream.eld"), bytearray(model.sample_size)
     for turn, name in enumerate(names):
         learner.add_class(name, [waved(k + 40 * turn, model.sample_size) for k in range(10)])
-    told = [learner.in_use and binascii.hexlify(learner.in_use).decode()]
-    file, sample = SampleFile("stream.eld"), bytearray(model.sample_size)
+    told = [board.in_use()]
     for i, label in pairs:
         file.read(i, sample)
         learner.learn(sample if label < model.output_size else waved(i + label, len(sample)), label)
-    told.append(learner.in_use and binascii.hexlify(learner.in_use).decode())
+    told.append(board.in_use())
+    if harmful:
+        taken, known = [], len(model.labels)
+        for i in harmful:
+            file.read(i, sample)
+            taken.append(bytes(sample))
+        refused(learner.add_class, "wave", taken, told="would be correct")
+        assert len(model.labels) == known and board.in_use() == told[-1]
     try:
-        *_, run = learner.consolidate(epochs)
-        told.append(run.better)
+        told.append(board.consolidate(epochs).better)
     except ValueError:
         told.append(None)
-    told.append(learner.in_use and binascii.hexlify(learner.in_use).decode())
-    assert store.active == (learner.in_use and NAME) and [entry.name for entry in store.list()] in ([], [NAME])
-    print("GIVEN", json.dumps(told))
+    told.append(board.in_use())
+    assert [entry.name for entry in learner.store.list()] in ([], [NAME])
+    print("GIVEN", json.dumps(told + [learner.reservoir.seen]))
 
 
 def waved(i, size):
@@ -266,98 +248,47 @@ def add(epochs, cut=store_cuts.NEVER, how=0):
 
     The power fails at the store's change `cut` of the consolidation, if it has that many.
     """
-    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
-    path, told = "classlife.elr", []
-    first = edgelora.Model("base.elm", mode="infer")
-    Reservoir.create(path, first, SLOTS, SEED, first.output_size + 1)
-
-    def born(flash):
-        model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
-        store = Store(flash, cache=4096, adapters=8)
-        store.open(model)
-        return Learner(model, Reservoir(path), store, NAME, SEED, judge_every=EVERY)
+    board, told = Board(added=1, judge_every=EVERY), []
 
     def tell():
-        in_use = learner.in_use and binascii.hexlify(learner.in_use).decode()
-        assert learner.store.active == (in_use and NAME)
-        told.append([in_use, learner.reservoir.crc(learner.reservoir.count)])
+        told.append([board.in_use(), board.kept()])
 
-    learner = born(store_cuts.Flash(memory, store_cuts.NEVER))
     for i, label, sample in stream():
         if i == 40:
-            number = learner.add_class("wave", [waved(k, len(sample)) for k in range(10)])
-            assert number == first.output_size and learner.model.labels[number] == "wave"
+            number = board.learner.add_class("wave", [waved(k, len(sample)) for k in range(10)])
+            assert number == board.model.output_size and board.model.labels[number] == "wave"
             tell()
         if i == 80:
             tell()
-            flash = store_cuts.Flash(memory, cut, how)
-            learner = born(flash)
+            board.start(cut, how)
             try:
-                for _ in learner.consolidate(epochs, 2):
-                    pass
-                operations = flash.operations
+                board.consolidate(epochs, 2)
+                operations = board.flash.operations
             except store_cuts.PowerCut:
                 operations = cut
-                learner = born(store_cuts.Flash(memory, store_cuts.NEVER))
-                for _ in learner.consolidate(epochs, 2):  # if it was complete, repeating it is no improvement
-                    pass
-            learner = born(store_cuts.Flash(memory, store_cuts.NEVER))
+                board.start()
+                board.consolidate(epochs, 2)  # if it was complete, repeating it is no improvement
+            board.start()
             tell()
-        learner.learn(sample, label)
+        board.learner.learn(sample, label)
         if i % 4 == 0 and i >= 40:
-            learner.learn(waved(i, len(sample)), number)
-            told.append([learner.model.infer(waved(i + 1, len(sample))), learner.updates])
+            board.learner.learn(waved(i, len(sample)), number)
+            told.append([board.model.infer(waved(i + 1, len(sample))), board.learner.updates])
     tell()
-    learner.remove_class("wave")
+    board.learner.remove_class("wave")
     tell()
-    try:
-        learner.learn(waved(0, len(sample)), number)
-        raise AssertionError("it was removed")
-    except ValueError:
-        pass
+    refused(board.learner.learn, waved(0, len(sample)), number)
     print("ADDED", json.dumps([operations, told]))
-
-
-def harm():
-    """A class added from two samples of another one: the active adapters before and after, the reservoir's counts."""
-    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
-    model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
-    store = Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=4096, adapters=8)
-    store.open(model)
-    reservoir = Reservoir.create("harm.elr", model, SLOTS, SEED, model.output_size + 1)
-    learner, taken = Learner(model, reservoir, store, NAME, SEED, judge_every=EVERY), []
-    for _, label, sample in stream():
-        learner.learn(sample, label)
-        if label == 0:
-            taken.append(bytes(sample))
-    told, before = [learner.in_use and binascii.hexlify(learner.in_use).decode()], len(model.labels)
-    try:
-        learner.add_class("wave", taken[:2])
-        raise AssertionError("it harms the others")
-    except ValueError as error:
-        assert "would be correct" in str(error), error
-    assert len(model.labels) == before
-    told.append(learner.in_use and binascii.hexlify(learner.in_use).decode())
-    print("HARM", json.dumps(told + [reservoir.seen]))
 
 
 def dropped():
     """A run under the name of an adapter with added classes is refused before anything is written."""
-    memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
-    flash = store_cuts.Flash(memory, store_cuts.NEVER)
-    model = edgelora.Model("base.elm", ranks=4, mode="frozen_a", momentum=3)
-    store = Store(flash, cache=4096, adapters=8)
-    store.open(model)
-    adapter = model.add_class("wave", [waved(k, model.sample_size) for k in range(10)])
-    store.put(NAME, adapter.buffer)
-    before = bytes(memory)
-    samples = SampleFile("stream.eld")
+    board = Board()
+    model, store = board.model, board.learner.store
+    store.put(NAME, model.add_class("wave", [waved(k, model.sample_size) for k in range(10)]).buffer)
+    before, samples = bytes(board.memory), SampleFile("stream.eld")
     for held in (None, split(samples)[1]):
-        try:
-            Run(model, samples, store, NAME, epochs=1, held=held)
-            raise AssertionError("the run would lose its classes")
-        except ValueError as error:
-            assert "has added classes" in str(error), error
-    assert bytes(memory) == before
+        refused(lambda held=held: Run(model, samples, store, NAME, epochs=1, held=held), told="has added classes")
+    assert bytes(board.memory) == before
     Run(model, samples, store, "other", epochs=1)
-    print("DROPPED kept")
+    print('DROPPED "kept"')

@@ -28,8 +28,6 @@ class Flash(store_cuts.Flash):
         self.erases = [0] * BLOCKS
 
     def ioctl(self, op, arg):
-        if op == 4:
-            return BLOCKS
         if op == 6:
             self.erases[arg] += 1
         return super().ioctl(op, arg)

@@ -1,12 +1,11 @@
 """Interrupted and resumed runs, and their scheduler, on MicroPython. Needs base.elm and the .eld files."""
 
 import binascii
-import sys
 import time
 
-import edgelora_flash
 import micropython
 import store_cuts
+from store_cuts import NEVER
 
 import edgelora
 import edgelora.training as training
@@ -18,24 +17,14 @@ NAME = "me"
 
 
 class Rtc:
-    """Memory like an ESP32's RTC memory: with a path, it survives in a file when RAM does not."""
+    """Memory like an ESP32's RTC memory."""
 
-    def __init__(self, path=None):
-        self.path, self.kept = path, b""
-        if path:
-            try:
-                with open(path, "rb") as file:
-                    self.kept = file.read()
-            except OSError:
-                pass
+    kept = b""
 
     def memory(self, data=None):
         if data is None:
             return self.kept
         self.kept = bytes(data)
-        if self.path:
-            with open(self.path, "wb") as file:
-                file.write(self.kept)
 
 
 def make(
@@ -52,36 +41,11 @@ def kept(run):
     return run.store.read(NAME + (".new" if run.better is False else ""))
 
 
-def flash():
-    return edgelora_flash.FileFlash("store", edgelora_flash.STORE_BLOCKS)
-
-
-def wait_to_be_killed(mode, steps, rtc, ranks=4, held=None):
-    run = make(mode, flash(), Rtc("rtc") if rtc else None, ranks, held=held)
-    for _ in range(steps):
-        run.step()
-    print("STEPS", run.position)
-    sys.stdin.read()
-
-
-def finish(mode, rtc, ranks=4, held=None):
-    """Resumes the run to its end. Prints the adapter and the store's entries."""
-    run = make(mode, flash(), Rtc("rtc") if rtc else None, ranks, held=held)
-    assert not run.notice, run.notice
-    while not run.done:
-        run.step()
-    assert not training.unfinished(run.store, NAME) and run._rtc is None or run._rtc.memory() == b""
-    print("CHECKPOINT", run.checkpoint_size)
-    print("ENTRIES", [entry.name for entry in run.store.list()])
-    print("STATE", binascii.hexlify(run.model.save(state=True)).decode())
-    print("ADAPTER", binascii.hexlify(kept(run)).decode())
-
-
 def started(mode):
     """Runs from the masters of start.ela, each reset after some steps and resumed: prints the final masters. Then a run
     from there with held-out samples."""
     memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
-    place = store_cuts.Flash(memory, store_cuts.NEVER)
+    place = store_cuts.Flash(memory, NEVER)
     for steps in (0, 1, 8, 15, 33, 40):
         run = make(mode, place, start="start.ela", keep_state=True)
         for _ in range(steps):
@@ -90,8 +54,7 @@ def started(mode):
             training.discard(run.store, NAME) if steps % 3 == 0 else run.suspend()
             run = make(mode, place, start="start.ela", keep_state=True)
             assert run.resumes == (steps % 3 > 0)
-            while not run.done:
-                run.step()
+            finished(run)
         assert run.done and run.store.find(NAME) is None
         again = make(mode, place, start="start.ela", keep_state=True)  # a reset after its end
         assert again.position == again.steps
@@ -106,9 +69,7 @@ def started(mode):
         training.discard(run.store, NAME)
         assert not run.store.list()
     run = make(mode, place, start="start.ela", held="held.eld")
-    while not run.done:
-        run.step()
-    print("ADAPTER", binascii.hexlify(kept(run)).decode())
+    print("ADAPTER", binascii.hexlify(kept(finished(run))).decode())
 
 
 def judged():
@@ -123,7 +84,7 @@ def judged():
         for suspends in (False, True):
             memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
             settings = {"epochs": epochs, "rate": rate, "held": "held.eld", "batch": batch}
-            run = make(mode, store_cuts.Flash(memory, store_cuts.NEVER), **settings)
+            run = make(mode, store_cuts.Flash(memory, NEVER), **settings)
             micropython.heap_lock()
             for _ in range(run._judge.count - 1):
                 run.step()
@@ -136,7 +97,7 @@ def judged():
                     assert run.between
                     if not run.done:  # the suspended run resumes after this evaluation
                         judged, updates = run.judged, run.updates
-                        run = make(mode, store_cuts.Flash(memory, store_cuts.NEVER), **settings)
+                        run = make(mode, store_cuts.Flash(memory, NEVER), **settings)
                         assert (run.judged, run.updates, run._judge.at) == (judged, updates, 0)
                         wakes += 1
             ends = [run.before, run.best, run.best_epoch, run.judged, run.better]
@@ -150,47 +111,65 @@ def blank(previous):
     """Flash with an empty store, or with a previous adapter."""
     memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
     if previous:
-        Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=0, adapters=8).put(NAME, previous)
+        Store(store_cuts.Flash(memory, NEVER), cache=0, adapters=8).put(NAME, previous)
     return memory
 
 
-def cuts(mode, with_rtc, held=None, rate=RATE):
-    """Cuts the power before, within and after every flash operation of a run. Prints `CUTS <cuts> <failures>`.
+def cuts(mode, with_rtc, held=None, rate=RATE, ranks=4, every=1):
+    """Cuts the power before, within and after every flash operation of a run, or each `every`-th, and after every step:
+    adapters and training state are the same in the end. Prints those of the run, whether it was better, the size of its
+    checkpoint, and finally `CUTS <cuts> <failures>`.
 
     held: held-out samples; the adapter in use before then has another A. rate: of the run.
     """
-    made = failures = cut = 0
-    wanted = previous = None
+    previous = None
     if held:
         model = edgelora.Model("base.elm", ranks=4, mode=mode, momentum=MOMENTA[mode])
         model.begin(SEED + 1)
         previous = model.save()
-    while True:
-        for how in (0, 1, 2):
-            memory, rtc = blank(previous), Rtc() if with_rtc else None
-            try:
-                flash = store_cuts.Flash(memory, cut if wanted else store_cuts.NEVER, how)
-                run = make(mode, flash, rtc, held=held, rate=rate)
-                while not run.done:
-                    run.step()
-                if wanted:
-                    print("BETTER", run.better)
-                    print("CUTS", made, failures)
-                    return
-            except store_cuts.PowerCut:
-                made += 1
-                store = Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=0, adapters=8)
-                if wanted and contents(store) != wanted:  # else the cut was after its end
-                    again = make(mode, store_cuts.Flash(memory, store_cuts.NEVER), rtc, held=held, rate=rate)
-                    while not again.done:
-                        again.step()
-                    run = again
-            found = contents(Store(store_cuts.Flash(memory, store_cuts.NEVER), cache=0, adapters=8))
-            wanted = wanted or found
-            if found != wanted:
+
+    def life(cut, how=0, steps=NEVER):
+        """Whether the power failed; the store's content, the training state if the run did not end before, the run."""
+        memory, rtc = blank(previous), Rtc() if with_rtc else None
+        never, run = store_cuts.Flash(memory, NEVER), None
+        try:
+            run = make(mode, store_cuts.Flash(memory, cut, how), rtc, ranks, held=held, rate=rate)
+            while not run.done and steps:
+                run.step()
+                steps -= 1
+            is_cut = not run.done
+        except store_cuts.PowerCut:
+            is_cut = True
+        if is_cut and contents(Store(never, cache=0, adapters=8)) != wanted:  # else the cut was after its end
+            run = finished(make(mode, never, rtc, ranks, held=held, rate=rate))
+            assert not run.notice, run.notice
+        assert not (rtc and rtc.kept), "a checkpoint is left"
+        ends = bytes(run.model.save(state=True)) if run and run.done else state
+        return is_cut, contents(Store(never, cache=0, adapters=8)), ends, run
+
+    wanted = state = None
+    _, wanted, state, run = life(NEVER)
+    made = failures = 0
+    for how in (0, 1, 2, None):  # None: after steps
+        cut, is_cut = 0, True
+        while is_cut:
+            is_cut, *found, _ = life(NEVER, 0, cut) if how is None else life(cut, how)
+            made += is_cut
+            if found != [wanted, state]:
                 failures += 1
-                print("FAIL", cut, how, run.notice, list(found))
-        cut += 1
+                print("FAIL", cut, how, list(found[0]))
+            cut += every
+    print("BETTER", run.better)
+    print("CHECKPOINT", run.checkpoint_size)
+    print("STATE", binascii.hexlify(state).decode())
+    print("ADAPTER", binascii.hexlify(kept(run)).decode())
+    print("CUTS", made, failures)
+
+
+def finished(run):
+    while not run.done:
+        run.step()
+    return run
 
 
 def contents(store):
@@ -208,7 +187,7 @@ def refused(text, *args, **settings):
 
 def mix_ups():
     """Checkpoints of other runs are refused; after damaged or lost ones a run starts again, and reports it."""
-    place = store_cuts.Flash(bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS), store_cuts.NEVER)
+    place = store_cuts.Flash(bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS), NEVER)
     rtc = Rtc()
     run = make("frozen_a", place, rtc)
     for _ in range(20):
@@ -246,12 +225,12 @@ def mix_ups():
     assert make("frozen_a", place, epochs=3).position == 0
 
     # an active adapter that can't be evaluated is not replaced; a run whose best adapter is lost starts again
-    place = store_cuts.Flash(blank(None), store_cuts.NEVER)
+    place = store_cuts.Flash(blank(None), NEVER)
     model = edgelora.Model("base.elm", ranks=2)
     model.begin(1)
     Store(place, cache=0, adapters=8).put(NAME, model.save())
     refused("can't be validated", "frozen_a", place, held="held.eld")
-    place = store_cuts.Flash(blank(None), store_cuts.NEVER)
+    place = store_cuts.Flash(blank(None), NEVER)
     run = make("frozen_a", place, held="held.eld")
     while run.judged < 2:
         run.step()
@@ -275,7 +254,7 @@ def splitting():
     for part in (learned, held):
         print("PART", [(part.read(i, buffer), buffer[0]) for i in range(part.count)], part.crc(part.count))
     assert training.split(file, 23)[1] is None and training.split(file, 23)[0].count == 23
-    store = Store(store_cuts.Flash(blank(None), store_cuts.NEVER), cache=0)
+    store = Store(store_cuts.Flash(blank(None), NEVER), cache=0)
     training.Run(model, learned, store, NAME, held=held)
     assert training.begun(store, NAME) == file.count and training.begun(store, "other") == 0
     print("OK")
@@ -285,16 +264,14 @@ def yes_or_no():
     """A run of a network with a single output, of few samples of which it is yes; what is held out of it."""
     learned, held = training.split(training.SampleFile("samples.eld"))
     print("HELD", learned.count, held.count)
-    run = new_run()
-    while not run.done:
-        run.step()
+    run = finished(new_run())
     print("PLACES", run.count, run.places)
     print("ADAPTER", binascii.hexlify(kept(run)).decode())
 
 
 def new_run(mode="frozen_a", epochs=EPOCHS):
     memory = bytearray(b"\xff" * store_cuts.BLOCK * store_cuts.BLOCKS)
-    return make(mode, store_cuts.Flash(memory, store_cuts.NEVER), epochs=epochs)
+    return make(mode, store_cuts.Flash(memory, NEVER), epochs=epochs)
 
 
 class Clock:
@@ -327,9 +304,7 @@ def scheduling():
     for _ in range(15):
         reference.step()
     micropython.heap_unlock()
-    while not reference.done:
-        reference.step()
-    wanted = reference.store.read(NAME)
+    wanted = finished(reference).store.read(NAME)
 
     # the time budget: no window exceeds it; windows have whole micro-batches if they fit, else single steps
     training.time = clock = Clock()
