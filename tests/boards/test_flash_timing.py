@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from commands import execute
 from fresh import slow
+from programs import running
 from rp2040py.execute_batch import execute_batch
 from rp2040py.rp2040 import RP2040
 from rp2040py.simulator import Simulator
@@ -18,7 +19,7 @@ from rp2040py.simulator import Simulator
 from benchmarks.networks import dense_chain, network
 from edgelora.board import build
 from edgelora.board.link import raw_repl
-from edgelora.board.sim import virtual_board, xip
+from edgelora.board.sim import xip
 from edgelora.board.sim.clock import SystemClock
 from edgelora.core.formats.elm import pack_model
 from edgelora.core.twin.session import Session
@@ -112,12 +113,9 @@ class Found(NamedTuple):
 def found_on_a_board(folder: Path, elm: bytes, ranks: bytes, samples: list[np.ndarray], code: str) -> list[list[Found]]:
     """What `code` prints, as many runs of `found()` for `samples` (inputs, targets) with a base in ROMFS."""
     image = build.build_firmware("virtual-pico", {"wide.elm": elm}, folder / "firmware.uf2")
-    board = virtual_board.start("virtual-pico", image, folder / "state", die_with_parent=True)
-    try:
+    with running("virtual-pico", image, folder / "state") as board:
         x, y = ([row.tobytes().hex() for row in rows] for rows in samples)
         runs = json.loads(execute(board.port, f"RANKS, X, Y = {ranks!r}, {x!r}, {y!r}" + ON_THE_BOARD + code))
-    finally:
-        board.stop()
     return [[Found(*each) for each in run] for run in runs]
 
 
@@ -179,8 +177,5 @@ def test_a_small_base_is_copied_to_ram_only_if_much_is_free(tmp_path: Path) -> N
     elm = pack_model(network(dense_chain(64, 64, 64, 10)))
     assert 7500 < len(elm) < 12288
     image = build.build_firmware("virtual-pico", {"small.elm": elm}, tmp_path / "firmware.uf2")
-    board = virtual_board.start("virtual-pico", image, tmp_path / "state", die_with_parent=True)
-    try:
+    with running("virtual-pico", image, tmp_path / "state") as board:
         assert execute(board.port, WHERE).split() == [str(RAM >> 28), str(FLASH >> 28)]
-    finally:
-        board.stop()

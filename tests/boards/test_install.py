@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from fresh import slow
+from programs import running
 
 from edgelora.base.resources import ROOT
 from edgelora.board import installing, virtual_boards
@@ -23,7 +24,6 @@ from edgelora.board.installing import InstallError, check_format, choose_arch, r
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import Hello
 from edgelora.board.profiles import load_board
-from edgelora.board.sim import virtual_board
 from edgelora.cli.main import main
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -39,9 +39,8 @@ PURE = [f"/lib/{name}" for name in natmods.pure_modules()]  # pure Python module
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[virtual_boards.SimHandle]:
     """A RISC-V machine with stock firmware and an empty filesystem."""
     firmware = program(load_board("virtual-riscv"))
-    handle = virtual_board.start("virtual-riscv", firmware, tmp_path_factory.mktemp("riscv"), die_with_parent=True)
-    yield handle
-    handle.stop()
+    with running("virtual-riscv", firmware, tmp_path_factory.mktemp("riscv")) as handle:
+        yield handle
 
 
 def run(board: virtual_boards.SimHandle, *command: str) -> str:
@@ -124,12 +123,9 @@ def test_a_full_filesystem_is_told_before_anything_is_copied(board: virtual_boar
 
 
 def test_firmware_that_has_edgelora_needs_nothing(tmp_path: Path) -> None:
-    handle = virtual_board.start("unix", None, tmp_path, die_with_parent=True)
-    try:
+    with running("unix", None, tmp_path) as handle:
         done = installing.install(handle.port, tmp_path)
         assert done.edgelora and not done.files
-    finally:
-        handle.stop()
 
 
 HELLO = Hello(1, None, "a board", "1.25.0", 0, 100_000, "", 8256, False, 0, False, 0, 0)

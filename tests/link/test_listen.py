@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from commands import edgelora, result
 from fresh import slow
+from programs import running
 from random_models import random_adapter, random_model, random_ranks
 
 from benchmarks.swap import layers_and_adapters
 from edgelora.base.resources import ROOT
 from edgelora.board.link.client import Link
 from edgelora.board.link.replies import DeviceError, LinkError
-from edgelora.board.sim import virtual_board
 from edgelora.cli.main import main
 from edgelora.core.formats.ela import pack_adapter
 from edgelora.core.formats.eld import pack_samples
@@ -65,15 +65,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savetxt(folder / "binary.csv", drawn(yes_or_no.signal.channels, 400), "%d", ",")
     sound = sensing(30, seed=14, rate=8000)
     (folder / "sound.elm").write_bytes(pack_model(sound))
-    with wave.open(str(folder / "sound.wav"), "wb") as file:
-        file.setnchannels(sound.signal.channels)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes(drawn(sound.signal.channels, 4000).astype("<i2").tobytes())
+    counts = drawn(sound.signal.channels, 4000)
+    save_sound(folder / "sound.wav", counts.astype("<i2").tobytes(), 8000, sound.signal.channels)
     hear(folder, "audio", AudioFrontEnd(), 7, 3)
     hear(folder, "spectral", SpectralFrontEnd(2), 2, 1)
     (folder / "silent.elm").write_bytes(pack_model(replace(model, signal=None)))
     return folder
+
+
+def save_sound(path: Path, data: bytes, rate: int, channels: int = 1, width: int = 2) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setparams((channels, width, rate, 0, "NONE", ""))
+        file.writeframes(data)
 
 
 def hear(folder: Path, kind: str, front: AudioFrontEnd | SpectralFrontEnd, rows: int, every: int) -> None:
@@ -86,11 +89,7 @@ def hear(folder: Path, kind: str, front: AudioFrontEnd | SpectralFrontEnd, rows:
     (folder / f"{kind}.elm").write_bytes(pack_model(model))
     sound = np.random.default_rng(5).normal(0, 3000, (window + 5 * every * front.stride, front.channels))
     sound *= 1 + np.sin(np.arange(len(sound)) / 900)[:, None]
-    with wave.open(str(folder / f"{kind}.wav"), "wb") as file:
-        file.setnchannels(front.channels)
-        file.setsampwidth(2)
-        file.setframerate(16000)
-        file.writeframes(np.clip(sound, -32768, 32767).astype("<i2").tobytes())
+    save_sound(folder / f"{kind}.wav", np.clip(sound, -32768, 32767).astype("<i2").tobytes(), 16000, front.channels)
 
 
 def both(port: str, *command: object) -> dict[str, Any]:
@@ -171,11 +170,7 @@ def test_a_wake_word_hears_sound(unix: str, tmp_path: Path) -> None:
     assert imported["signal"]["front"] == "audio" and load_base(elm).model.signal == signal
     sound = np.random.default_rng(1).normal(0, 1, 48000) * 4000 * np.abs(np.sin(np.arange(48000) / 3000))
     sound = sound.astype(np.int16)
-    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16000)
-        file.writeframes(sound.astype("<i2").tobytes())
+    save_sound(tmp_path / "sound.wav", sound.astype("<i2").tobytes(), 16000)
     heard = both(unix, elm, "--source", tmp_path / "sound.wav")["decisions"]
     rows = AudioFrontEnd("firmware").feed(sound)
     session = Session(elm.read_bytes(), bytes(len(load_base(elm).model.ops)), "infer", 1)
@@ -204,11 +199,7 @@ def switching(port: str, folder: Path) -> None:
         adapter.base_id = base_id(base.elm)
         (folder / name).write_bytes(pack_adapter(adapter))
     noise = rng.normal(0, 4000, 32000) * np.abs(np.sin(np.arange(32000) / 3000))
-    with wave.open(str(sound), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16000)
-        file.writeframes(noise.astype("<i2").tobytes())
+    save_sound(sound, noise.astype("<i2").tobytes(), 16000)
     command = (elm, "--source", sound, "--adapter", folder / "one.ela", "--adapter", folder / "two.ela")
     heard = both(port, *command, "--switch", "0.7=2", "--switch", "1.4=0")["decisions"]
     alone = {name: result("listen", *command, "--twin", "--switch", f"0={name}")["decisions"] for name in (0, 1, 2)}
@@ -280,11 +271,7 @@ def test_recordings_that_are_refused(folder: Path, arguments: tuple[str, ...], w
     ):
         (folder / name).write_text(text)
     for name, width, rate in (("slow.wav", 2, 4000), ("bytes.wav", 1, 8000)):
-        with wave.open(str(folder / name), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(width)
-            file.setframerate(rate)
-            file.writeframes(bytes(100))
+        save_sound(folder / name, bytes(100), rate, 1, width)
     base, flag, source = arguments
     assert words in edgelora("listen", folder / base, flag, folder / source, "--twin", code=1)
 
@@ -315,19 +302,11 @@ def test_requests_in_the_wrong_order(unix: str, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def unix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The port of desktop MicroPython as a board."""
-    board = virtual_board.start("unix", None, tmp_path_factory.mktemp("unix"), die_with_parent=True)
-    yield board.port
-    board.stop()
-
-
-@pytest.fixture(scope="module")
-def pico(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The port of a virtual Pico."""
-    board = virtual_board.start("virtual-pico", PICO, tmp_path_factory.mktemp("pico"), die_with_parent=True)
-    yield board.port
-    board.kill()
+    with running("unix", None, tmp_path_factory.mktemp("unix")) as board:
+        yield board.port
 
 
 @slow
-def test_on_the_emulated_pico(pico: str, folder: Path) -> None:
-    every_case(pico, folder)
+def test_on_the_emulated_pico(folder: Path, tmp_path: Path) -> None:
+    with running("virtual-pico", PICO, tmp_path) as board:
+        every_case(board.port, folder)

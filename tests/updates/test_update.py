@@ -27,6 +27,7 @@ import fresh
 import numpy as np
 import pytest
 from commands import edgelora, execute, result
+from programs import desktop, running
 from reservoir_file import pack_reservoir
 
 from edgelora.base.resources import ROOT
@@ -68,6 +69,10 @@ class Field:
     @property
     def key(self) -> Path:
         return self.folder / "release.pem"
+
+    def release(self, version: int, site: Path) -> None:
+        options = ("--name", "wake", "--target", "band", "--key", self.key, "-o", site, "--version", version)
+        edgelora("release", self.folder / f"{version}.ela", *options)
 
     def bundle(self, version: int, origin: int | None = None, **changes: Any) -> bytes:
         """A bundle for the boards, or an invalid one: changed header fields, signed again."""
@@ -254,13 +259,8 @@ class Board:
 
     def start(self, *steps: object) -> subprocess.Popen[str]:
         command = [UNIX_BINARY, "-X", "heapsize=160K", APP, *map(str, steps)]
-        return subprocess.Popen(
-            command,
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(command, cwd=self.folder, text=True, **pipes)
 
     def run(self, *steps: object) -> dict[str, Any]:
         with self.start(*steps) as process:
@@ -302,26 +302,8 @@ def served(site: Path) -> Iterator[tuple[str, Callable[[], list[str]]]]:
 
 def test_update_over_http_from_release_to_confirmation(field: Field, board: Board, tmp_path: Path) -> None:
     site = tmp_path / "site"
-
-    def release(version: int) -> None:
-        adapter = field.folder / f"{version}.ela"
-        edgelora(
-            "release",
-            adapter,
-            "--name",
-            "wake",
-            "--target",
-            "band",
-            "--key",
-            field.key,
-            "-o",
-            site,
-            "--version",
-            version,
-        )
-
-    release(7)
-    release(8)
+    field.release(7, site)
+    field.release(8, site)
     with served(site) as (address, log):
         url = f"{address}/wake.elu"
         fetched = board.run("start", f"fetch={url}")
@@ -337,7 +319,7 @@ def test_update_over_http_from_release_to_confirmation(field: Field, board: Boar
         kept = board.run("start")
         assert (kept["version"], kept["trial"], kept["notices"]) == (8, False, [])
 
-        release(9)
+        field.release(9, site)
         assert board.run(f"fetch={url}")["fetched"] == [["installed", 9]]
         assert board.run("start")["version"] == 9
         back = board.run("start")  # not confirmed
@@ -759,11 +741,9 @@ def test_an_update_that_is_worse_on_the_boards_own_samples_is_not_kept(
 
 def test_power_cut_at_every_flash_operation(field: Field, board: Board) -> None:
     (board.folder / "update.elu").write_bytes(field.bundle(8, origin=7))
-    code = f"import sys; sys.path.append({str(APP.parent)!r}); import update_cuts; update_cuts.main()"
-    command = [UNIX_BINARY, "-X", "heapsize=4M", "-c", code]
-    done = subprocess.run(command, cwd=board.folder, capture_output=True, text=True, timeout=300, check=False)
-    ended = re.search(r"^CUTS (\d+) 0$", done.stdout, re.MULTILINE)
-    assert ended and int(ended[1]) > 40, done.stdout[-3000:] + done.stderr
+    said = desktop(board.folder, "import update_cuts; update_cuts.main()")
+    ended = re.search(r"^CUTS (\d+) 0$", said, re.MULTILINE)
+    assert ended and int(ended[1]) > 40, said[-3000:]
 
 
 # ---- over serial
@@ -779,10 +759,9 @@ def plugged(field: Field, tmp_path: Path) -> Iterator[str]:
         "import edgelora\nfrom edgelora.store import Store, default_place\nstore = Store(default_place())\n"
         f"store.put('wake', edgelora.read({str(field.folder / '7.ela')!r}), 7)\nstore.activate('wake')"
     )
-    subprocess.run([UNIX_BINARY, "-c", code], cwd=state, check=True, timeout=60)
-    handle = virtual_board.start("unix", image, state, die_with_parent=True)
-    yield handle.port
-    handle.kill()
+    desktop(state, code)
+    with running("unix", image, state) as handle:
+        yield handle.port
 
 
 def test_other_keys_replace_trusted_ones_only_by_force(field: Field, plugged: str, tmp_path: Path) -> None:
@@ -896,18 +875,13 @@ def test_virtual_pico_is_updated_over_serial(field: Field, tmp_path: Path) -> No
     def update(*args: object, **options: int) -> str:
         return edgelora("update", *args, "--port", pico.port, **options)
 
-    def release(version: int) -> None:
-        adapter = field.folder / f"{version}.ela"
-        options = ("--name", "wake", "--target", "band", "--key", field.key, "-o", site, "--version", version)
-        edgelora("release", adapter, *options)
-
     try:
         update("--trust", field.key.with_suffix(".pub"), "--target", "band")
         edgelora("push", app, "--port", pico.port)
         edgelora("push", field.folder / "7.ela", "--port", pico.port)
         execute(pico.port, "from app import *\nstore.put('wake', edgelora.read('/7.ela'), 7)\nstore.activate('wake')")
-        release(7)
-        release(8)
+        field.release(7, site)
+        field.release(8, site)
         delta = (site / "wake.from-7.elu").read_bytes()
         with Link.connect(pico.port) as link:  # the host disconnects in the middle, then the power fails
             assert json.loads(link._request(Op.UPDATE_OPEN, delta[:256])) == {"offset": 0}
@@ -936,7 +910,7 @@ def test_virtual_pico_is_updated_over_serial(field: Field, tmp_path: Path) -> No
             refuses_all(link, bundles)
         pico.restart()
         assert pico.wake() == (7, digest(field.adapters[7]))
-        release(9)
+        field.release(9, site)
         assert "installed wake 9" in update(site / "wake.from-7.elu")
         pico.restart()
         assert "confirmed wake" in update("--confirm")

@@ -9,8 +9,25 @@ import faults
 import vfs
 
 import edgelora
+from edgelora import actions, asking, confidence, fleet, frontend, rows, sources, training, update
 from edgelora import store as stores
+from edgelora.actions import Hold, Pulse
+from edgelora.agent import _Agent
+from edgelora.drift import Drift
+from edgelora.known import Known
+from edgelora.learner import Learner
+from edgelora.monitor import Monitor
+from edgelora.pipeline import Pipeline
+from edgelora.recorder import Recorder
+from edgelora.reservoir import Reservoir
+from edgelora.sources import Channel
 from edgelora.store import Store
+from edgelora.teaching import Teacher
+from edgelora.tokens import Tokens
+from edgelora.training import Part, Run, SampleFile, Scheduler
+from edgelora.update import Updater, trusted
+from edgelora.wake import Rule, WakeWord, cutoff_of
+from edgelora.words import Words
 
 BLOCKS = 48
 READ = 256  # littlefs' read size in bytes: with 32 there would be eight times as many n, with similar neighbours
@@ -300,16 +317,12 @@ class Samples(OnFlash):
         self.name, self.acts = name, act
 
     def prepare(self):
-        from edgelora.training import SampleFile
-
         file = SampleFile.create("/s/mine.eld", model("infer"))
         for i in range(3):
             file.append(memoryview(X)[i : i + file.sample_size], i % 2)
         file.close()
 
     def open(self):
-        from edgelora.training import SampleFile
-
         self.file = SampleFile("/s/mine.eld", append=True)
 
     def act(self):
@@ -326,8 +339,6 @@ class Creating(OnFlash):
     name = "create a file of samples"
 
     def act(self):
-        from edgelora.training import SampleFile
-
         SampleFile.create("/s/mine.eld", model("infer")).close()
 
     def look(self):
@@ -341,16 +352,11 @@ class Recording(OnFlash):
         self.name, self.acts = name, act
 
     def prepare(self):
-        from edgelora.training import SampleFile
-
         file = SampleFile.create("/s/mine.eld", model("infer"))
         file.append(memoryview(X)[9 : 9 + file.sample_size], 1)
         file.close()
 
     def open(self):
-        from edgelora.recorder import Recorder
-        from edgelora.training import SampleFile
-
         self.file = SampleFile("/s/mine.eld", append=True)
         self.recorder = Recorder(model("infer"), Counts(), self.file)
         for _ in range(3):
@@ -373,8 +379,6 @@ class Teaching(OnFlash):
         self.name, self.acts, self.rows = name, act, None
 
     def prepare(self):
-        from edgelora.training import SampleFile
-
         m = edgelora.Model(OWN, 4)
         samples, denied = [SampleFile.create(path, m) for path in ("/s/mine.eld", "/s/not.eld")]
         for x, label in owned()[:-1]:
@@ -384,9 +388,6 @@ class Teaching(OnFlash):
             file.close()
 
     def open(self):
-        from edgelora.teaching import Teacher
-        from edgelora.training import SampleFile
-
         self.m = edgelora.Model(OWN, 4)
         self.files = SampleFile("/s/mine.eld", True), SampleFile("/s/not.eld", True)
         self.store = Store("/s/adapters", cache=4096, adapters=8)
@@ -414,8 +415,6 @@ class Teaching(OnFlash):
 
 def owned():
     """A person's samples: (sample, label)."""
-    from edgelora.training import SampleFile
-
     file = SampleFile("own.eld")
     return [(sample, label) for label, sample in read_all(file)]
 
@@ -439,17 +438,12 @@ class Waking(OnFlash):
         self.name, self.acts, self.heard = name, act, heard
 
     def prepare(self):
-        from edgelora.training import SampleFile
-
         SampleFile.create("/s/mine.eld", self.model()).close()
 
     def model(self):
         return edgelora.Model(WORD, 4, "infer", frames=3)
 
     def open(self):
-        from edgelora.training import SampleFile
-        from edgelora.wake import Rule, WakeWord
-
         self.file = SampleFile("/s/mine.eld", True)
         self.word = WakeWord(self.model(), Voice(), Rule(200, 2), self.file)
         if self.heard:
@@ -498,8 +492,6 @@ class Writing(OnFlash):
         assert self.words.kept
 
     def open(self):
-        from edgelora.words import Words
-
         self.words = Words("text.elm", Store("/s/adapters", cache=0, adapters=8), self.owner)
 
     def act(self):
@@ -536,9 +528,6 @@ class Asking(Action):
         self.name, self.acts = name, act
 
     def make(self):
-        from edgelora import asking
-        from edgelora.training import SampleFile
-
         self.m, self.result = edgelora.Model(OWN, 4), None
         self.asking = asking.Asking(self.m, SampleFile("own.eld"))
         self.asking.skip(self.asking.ask())
@@ -565,8 +554,6 @@ class Drifting(Action):
         self.name, self.acts, self.windows = name, act, windows
 
     def make(self):
-        from edgelora.drift import Drift
-
         self.drift = Drift(model("infer"), None, 4, 6)
         for i in range(self.windows):
             self.drift.add(memoryview(X)[i : i + 5])
@@ -589,16 +576,12 @@ class Reservoirs(OnFlash):
         self.name, self.acts = name, act
 
     def prepare(self):
-        from edgelora.reservoir import Reservoir
-
         self.r = Reservoir.create("/s/r.elr", model("infer"), 6, 5)
         for i in range(4):
             self.r.add(memoryview(X)[i : i + 5], i % 2)
         self.r.close()
 
     def open(self):
-        from edgelora.reservoir import Reservoir
-
         self.r = Reservoir("/s/r.elr")
 
     def act(self):
@@ -615,8 +598,6 @@ class NewReservoir(OnFlash):
     name = "create a reservoir"
 
     def act(self):
-        from edgelora.reservoir import Reservoir
-
         Reservoir.create("/s/r.elr", model("infer"), 6, 5).close()
 
     def look(self):
@@ -633,8 +614,6 @@ class Training(OnFlash):
         return "/s/adapters"
 
     def open(self):
-        from edgelora.training import Part, Run, SampleFile
-
         samples, held = SampleFile("samples.eld"), None
         if self.held:
             held = Part(samples, range(2, 2 + self.held))
@@ -669,15 +648,11 @@ class Judging(Training):
 
 
 def suspend(run):
-    from edgelora import training
-
     run.suspend()
     training.begun(run.store, "me")
 
 
 def scheduled(run):
-    from edgelora.training import Scheduler
-
     run.watch = None
     scheduler = Scheduler(run, budget_ms=0, sleep=lambda ms: None)
     scheduler.spend()
@@ -718,13 +693,9 @@ class Discarding(Suspending):
         super().__init__("discard a run", None)
 
     def act(self):
-        from edgelora.training import discard
-
-        discard(self.store, "me")
+        training.discard(self.store, "me")
 
     def look(self):
-        from edgelora import training
-
         return training.unfinished(self.store, "me"), training.begun(self.store, "me")
 
     def anew(self):
@@ -748,8 +719,6 @@ class Learning(OnFlash):
         self.name, self.acts, self.added, self.begun, self.infers = name, act, added, begun, infers
 
     def prepare(self):
-        from edgelora.reservoir import Reservoir
-
         Reservoir.create("/s/r.elr", model("infer"), 24, 5, classes=5).close()
         self.open()
         for i in range(29):
@@ -764,9 +733,6 @@ class Learning(OnFlash):
         return sample_of(i)
 
     def open(self):
-        from edgelora.learner import Learner
-        from edgelora.reservoir import Reservoir
-
         self.m = edgelora.Model(BASE, ranks=4, mode="frozen_a", momentum=3)
         self.store = Store("/s/adapters", cache=4096, adapters=8)
         self.store.open(self.m)
@@ -815,30 +781,22 @@ class Identity(OnFlash):
         self.name, self.acts, self.exists = name, act, exists
 
     def prepare(self):
-        from edgelora.fleet import Identity
-
         if self.exists:
-            Identity.create("/s/fleet.key").take_part(3)
+            fleet.Identity.create("/s/fleet.key").take_part(3)
 
     def open(self):
-        from edgelora.fleet import Identity
-
         try:
-            self.identity = Identity("/s/fleet.key")
+            self.identity = fleet.Identity("/s/fleet.key")
         except ValueError:
             self.identity = None
 
     def act(self):
-        from edgelora.fleet import Identity
-
-        self.acts(self, Identity)
+        self.acts(self, fleet.Identity)
 
     def look(self):
-        from edgelora.fleet import FleetError, Identity
-
         try:
-            found = Identity("/s/fleet.key")
-        except FleetError as error:
+            found = fleet.Identity("/s/fleet.key")
+        except fleet.FleetError as error:
             assert "no identity yet" in str(error), error
             return None
         return found.round, found.secret if self.exists else b"", self.identity.round if self.identity else 0
@@ -856,8 +814,6 @@ class Updating(OnFlash):
         store.activate("wake")
 
     def open(self):
-        from edgelora.update import Updater, trusted
-
         self.m = model("infer")
         self.store = Store("/s/adapters", cache=4096, adapters=8)
         self.store.open(self.m)
@@ -887,8 +843,6 @@ class Putting(OnFlash):
             file.write(ONE)
 
     def open(self):
-        from edgelora.agent import _Agent
-
         self.agent = _Agent(512)
         self.agent.line.alive = lambda *_: None
 
@@ -934,8 +888,6 @@ class Watching(Action):
         self.name, self.until, self.acts, self.missing = name, until, act, missing
 
     def make(self):
-        from edgelora.monitor import Monitor
-
         self.m = edgelora.Model(MACHINE, ranks=4)
         self.monitor = Monitor(self.m, 2, 3, 10)
         self.at = 0
@@ -982,8 +934,6 @@ class OfAnother(Watching):
 
 def suggested(action):
     """What is suggested for a text, with an adapter that begins to learn."""
-    from edgelora.words import Words
-
     stored()
     words = Words("text.elm", Store("store", cache=4096, adapters=8), "me")
     taken = words.type("Bacola dufe g\b\bgi" * 8)
@@ -993,8 +943,6 @@ def suggested(action):
 
 
 def tokenized(action):
-    from edgelora.tokens import Tokens
-
     tokens = Tokens(contents("text.elt"))
     made = tokens.encode("a banana")
     return made, tokens.decode(made)
@@ -1024,16 +972,12 @@ class Acting(Action):
     name = "actions.run"
 
     def make(self):
-        from edgelora.pipeline import Pipeline
-
         self.m = model("infer")
         Pin.levels.clear()
         self.pipeline = Pipeline(self.m, Counts(), vote=(1, 2))
         self.every = {name: [Hold(i), Pulse(8 + i, 50000)] for i, name in enumerate(self.m.labels)}
 
     def act(self):
-        from edgelora import actions
-
         self.pipeline.source.at = 0
         self.pipeline.reset()
         actions.run(self.pipeline, self.every, idle_ms=0)
@@ -1063,18 +1007,6 @@ class Machine:
 
 
 sys.modules["machine"] = Machine
-
-
-def Hold(pin):
-    from edgelora.actions import Hold
-
-    return Hold(pin)
-
-
-def Pulse(pin, ms):
-    from edgelora.actions import Pulse
-
-    return Pulse(pin, ms)
 
 
 class Counts:
@@ -1122,36 +1054,26 @@ def decisions(action):
 
 def piped(wrap=None):
     def make(action):
-        from edgelora.pipeline import Pipeline
-
         action.pipeline = Pipeline(wrap(action.m) if wrap else action.m, Counts(), vote=(2, 3))
 
     return make
 
 
 def known(m):
-    from edgelora.known import Known
-
     RULE["base"] = edgelora.hex_id(m.base_id)
     return Known(m, RULE)
 
 
 def sure(m):
-    from edgelora.confidence import Sure
-
-    return Sure(m, 20000)
+    return confidence.Sure(m, 20000)
 
 
 def least(action):
-    from edgelora.confidence import least_chance
-
-    return least_chance([9000, 30000, 20000, 31000], [False, True, True, True])
+    return confidence.least_chance([9000, 30000, 20000, 31000], [False, True, True, True])
 
 
 def own_rows(action):
     """Rows of a person, and how they were judged."""
-    from edgelora import rows, training
-
     m = edgelora.Model(OWN, 4)
     own = rows.OwnRows(m, training.SampleFile("own.eld"))
     own.collect()
@@ -1164,8 +1086,6 @@ def own_rows(action):
 
 def ruled(action):
     """A wake word's decisions."""
-    from edgelora.wake import Rule, cutoff_of
-
     rule = Rule.read("word.json")
     rule.reset()
     return cutoff_of(0.8), rule.cutoff, rule.window, [rule.step(p) for p in (0, 220, 255, 190, 0)]
@@ -1185,8 +1105,6 @@ def featured(kind):
     """The features of a stream, from its beginning."""
 
     def act(action):
-        from edgelora import frontend
-
         front = frontend.Audio() if kind == "audio" else frontend.Spectral(frames=8)
         samples, out, told = array("h", bytes(2 * front.window)), array(front.typecode, bytes(2 * front.size)), []
         for i in range(len(samples)):
@@ -1203,12 +1121,9 @@ def featured(kind):
 
 def recorded(action):
     """The decisions for a recording."""
-    from edgelora.pipeline import Pipeline
-    from edgelora.sources import Channel, Recording
-
     told = []
     for name in ("counts.csv", "counts.s16"):
-        source = Recording(name, 50, 5)
+        source = sources.Recording(name, 50, 5)
         try:
             pipeline = Pipeline(action.m, source)
             while not pipeline.ended:
@@ -1222,9 +1137,6 @@ def recorded(action):
 
 def divided(action):
     """The split of a file into training and held-out samples, the training part's checksum, and a fleet's share."""
-    from edgelora import training
-    from edgelora.reservoir import Reservoir
-
     samples = training.SampleFile("samples.eld")
     learned, held = training.split(samples)
     shared = bytes(training.fleet_vector(contents("global.ela")))
@@ -1238,8 +1150,6 @@ def learning():
 
 
 def trusting(action):
-    from edgelora import update
-
     found, target = update.trusted("update.trust")
     return target, [update.key_id(key) for key in found]
 
