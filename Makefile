@@ -179,8 +179,8 @@ mkdocs: $(STAMPS)/docs stubs
 		|| { grep -v '^INFO' $(BUILD)/docs.log; exit 1; }
 
 # The page that learns, docs/try, with the core as WebAssembly: .build/site/try.
-page: $(BUILD)/page/core-simd.wasm $(BUILD)/page/core-plain.wasm $(STAMPS)/page-packages $(NATIVE_ARCHES:%=$(DIST)/%/package.json)
-	@$(PYTHON) tools/try_page.py $(BUILD)/page $(BUILD)/site/try
+page: $(BUILD)/page/core-simd.wasm $(BUILD)/page/core-plain.wasm $(STAMPS)/page-packages $(NATIVE_ARCHES:%=$(DIST)/%/package.json) | setup
+	@$(VENV)/bin/python tools/try_page.py $(BUILD)/page $(BUILD)/site/try
 
 # The docs, with what boards install: packages for mip and ViperIDE, and firmware (tools/release_site.py).
 IMAGES := rpi_pico rpi_pico2

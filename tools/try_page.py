@@ -6,6 +6,7 @@ Content-Security-Policy the page may import scripts of its site, but open no con
 
 from __future__ import annotations
 
+import ast
 import base64
 import gzip
 import hashlib
@@ -16,10 +17,21 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pscript
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "try"
 BASES = ROOT / "host" / "edgelora" / "studio" / "bases"
-AGENT = ROOT / "micropython_module" / "python" / "edgelora" / "agent.py"
+DEVICE = ROOT / "micropython_module" / "python" / "edgelora"
+# Constants and functions of the device's modules that learn, which the page calls, too.
+RULES = {
+    "__init__": ["LEARNING_RATES"],
+    "training": [
+        *("HELD_OUT", "LEAST_EPOCHS", "LEAST_JUDGED", "LEAST_UPDATES", "MOST_TIMES", "_rare", "apart", "better"),
+        *("can_judge", "falling_rate", "fitting_epochs", "is_enough", "milder"),
+    ],
+    "learner": ["_exceeds_chance", "_guesses"],
+}
 PACKAGES = ROOT / "dist"
 WORKER = "sw.js"
 # Modules of others, for boards: folders of the page, with a package's files there. They are as published.
@@ -40,7 +52,7 @@ def packed(build: Path) -> dict[str, str]:
     """Modules by file name."""
     cores = {f"{name}.js": build / f"{name}.wasm" for name in ("core-simd", "core-plain")}
     bases = {f"base-{path.stem}.js": path for path in BASES.glob("*.elm")}
-    files = cores | bases | {"agent.js": AGENT}
+    files = cores | bases | {"agent.js": DEVICE / "agent.py"}
     packages = {f"board-{path.parent.name}.js": package(path.parent) for path in PACKAGES.glob("*/package.json")}
     modules = {name: path.read_bytes() for name, path in files.items()} | packages
     return {name: module(modules[name]) for name in sorted(modules)}
@@ -74,6 +86,27 @@ def at_once(name: str) -> bool:
     return name not in ("core-plain.js", "agent.js", WORKER) and not name.startswith(("board-", *OTHERS))
 
 
+def rules() -> str:
+    """The device's rules of learning as a JavaScript module, translated from Python."""
+    parts = [part for name, names in RULES.items() for part in definitions(DEVICE / f"{name}.py", names)]
+    names = ", ".join(name for names in RULES.values() for name in names)
+    return f"const array = () => [];\n{pscript.py2js(chr(10).join(parts))}\nexport {{ {names} }};\n"
+
+
+def definitions(path: Path, names: list[str]) -> list[str]:
+    """Python that defines these constants and functions of a module, without docstrings and types."""
+    found = {}
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef):
+            node.returns, node.body = None, node.body[ast.get_docstring(node) is not None :]
+            for argument in node.args.args:
+                argument.annotation = None
+            found[node.name] = ast.unparse(node)
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id] = ast.unparse(node)
+    return [found[name] for name in names]
+
+
 def service_worker(files: dict[str, bytes]) -> str:
     """The service worker, with the files that it keeps; another version whenever a file changes."""
     whole = hashlib.sha256(b"".join(name.encode() + files[name] for name in sorted(files))).hexdigest()
@@ -89,7 +122,7 @@ def service_worker(files: dict[str, bytes]) -> str:
 def make(build: Path, out: Path) -> None:
     files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.name != WORKER}
     files["index.html"] = files["index.html"].replace(b"VERSION", VERSION.encode())  # of firmware in the site
-    files |= {name: text.encode() for name, text in packed(build).items()} | others(build)
+    files |= {name: text.encode() for name, text in (packed(build) | {"rules.js": rules()}).items()} | others(build)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     for name, content in (files | {WORKER: service_worker(files).encode()}).items():

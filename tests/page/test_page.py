@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fresh
 import numpy as np
@@ -82,6 +84,13 @@ REFUSED = """async () => {
     socket.onerror = () => done(refused.push("WebSocket"));
   });
   return refused;
+}"""
+
+
+# Calls of the page's rules: names and arguments.
+RULES = """async (calls) => {
+  const rules = await import("./rules.js");
+  return calls.map(([name, ...given]) => rules[name](...given));
 }"""
 
 
@@ -177,6 +186,25 @@ def test_layers_are_the_twins(opened: Callable[[], Page], name: str, cores: list
         assert made["used"] != "base"
         assert bytes(made["trained"]) == layers
         assert bytes(made["adapter"] or b"") in (b"", rows, layers)
+
+
+def test_rules_are_the_boards(opened: Callable[[], Page]) -> None:
+    """Translated, they give what the device's own give."""
+    calls: list[tuple[Any, ...]] = []
+    for seed in range(300):
+        rng = random.Random(seed)
+        labels = [rng.choice((0, 1, 1, 5)) for _ in range(rng.randint(1, 40))]
+        right, than, wrong = (rng.randint(0, len(labels)) for _ in range(3))
+        loss, other = rng.choice((7, rng.randint(0, 10**7))), 7
+        calls += [("apart", labels), ("can_judge", labels), ("_rare", labels), ("_guesses", right, labels)]
+        calls += [(name, right, loss, than, other) for name in ("better", "milder")]
+        calls += [("_exceeds_chance", right - than, wrong), ("fitting_epochs", len(labels), 8)]
+        calls += [("falling_rate", rng.randint(1, 65535), wrong, len(labels)), ("is_enough", right, len(labels))]
+    modules = device.module("training"), device.module("learner")
+    expected = [next(getattr(m, name) for m in modules if hasattr(m, name))(*given) for name, *given in calls]
+    plain = [[list(part) for part in one] if name == "apart" else list(one) if name == "_rare" else one
+             for (name, *_), one in zip(calls, expected, strict=True)]  # fmt: skip
+    assert opened().evaluate(RULES, calls) == plain
 
 
 @pytest.mark.parametrize("name", ["motion", "sound"])

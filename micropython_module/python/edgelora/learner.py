@@ -44,10 +44,17 @@ PART = 0.75  # of what a consolidation has learned: nearly as good, and closer t
 DOUBTED = 10  # if more than 1 in DOUBTED held-out samples is misclassified, a gain must exceed chance
 
 
-def _clear(gained, wrong):
+def _exceeds_chance(gained, wrong):
     # Whether a gain of `gained` correct samples, with `wrong` still misclassified, exceeds chance. The gain's standard
     # deviation is the root of the number of samples that only one of the two gets right, at most gained + 2 * wrong.
     return gained > 0 and gained**2 > 2 * (gained + 2 * wrong)
+
+
+def _guesses(right, labels):
+    # Whether so many correct samples, of those with these labels, are not two standard deviations above guessing the
+    # most frequent class: random labels teach nothing.
+    most, count = max([labels.count(label) for label in range(max(labels) + 1)]), len(labels)
+    return right <= most or (right - most) ** 2 * count <= 4 * most * (count - most)
 
 
 def _many(wrong, count):
@@ -555,19 +562,17 @@ class Learner:
         return learned
 
     def _accepts(self, learned, in_use, held, found=None):
-        # Whether a score of held-out samples is good enough to replace that of the adapter in use. It must be two
-        # standard deviations above guessing the most frequent class: random labels teach nothing. If many held-out
-        # samples stay misclassified, labels may be wrong: then the gain must exceed chance, too; also if the samples
-        # that come are often misclassified, and no wrong labels were `found` and left out that explain it. So must that
-        # of an adapter that learns samples as they come (None), which the last few shape too much, and that over a
-        # recent adapter, where the base is nearly as good: there is little to gain then, and each that is as good by
-        # chance may be worse.
-        labels, count, right, come = self.reservoir._labels_of(held), held.count, learned[0], found is None
-        most, gained = max(labels.count(label) for label in set(labels)), right - in_use[0]
-        guessed = right <= most or (right - most) ** 2 * count <= 4 * most * (count - most)
+        # Whether a score of held-out samples is good enough to replace that of the adapter in use. It must be better
+        # than guessing. If many held-out samples stay misclassified, labels may be wrong: then the gain must exceed
+        # chance, too; also if the samples that come are often misclassified, and no wrong labels were `found` and left
+        # out that explain it. So must that of an adapter that learns samples as they come (None), which the last few
+        # shape too much, and that over a recent adapter, where the base is nearly as good: there is little to gain
+        # then, and each that is as good by chance may be worse.
+        count, right, come = held.count, learned[0], found is None
+        guessed, gained = _guesses(right, self.reservoir._labels_of(held)), right - in_use[0]
         doubted = come or _many(count - right, count) or self.reservoir.since and count < FEWEST or self._is_recent
         doubted = doubted or not found and self._outcomes.doubtful
-        doubted = doubted and not _clear(gained, count - right)
+        doubted = doubted and not _exceeds_chance(gained, count - right)
         tried = not come and (self.reservoir.resting or not self._kept)  # the base is in use
         if guessed or not better(*learned, *in_use) or doubted and (not tried or _numbers(self._kept)):
             return False
@@ -707,7 +712,7 @@ class Learner:
         if held:
             right = self._right(adapter, held)
             without = self._right(self._kept, held)
-            if _clear(without - right, held.count - without):
+            if _exceeds_chance(without - right, held.count - without):
                 if number >= model.output_size and number not in before:
                     reservoir.forget(number)
                 text = "%s: of %d held-out samples %d would be correct, %d are without it: give more samples"

@@ -219,18 +219,18 @@ def apart(labels: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
     for label in labels:
         left[label] = left.get(label, 0) + 1
         held[label] = left[label] // HELD_OUT
-    parts = array("I"), array("I")
+    learned, last = array("I"), array("I")
     for i in range(len(labels)):
         label = labels[i]
-        parts[left[label] <= held[label]].append(i)
+        (last if left[label] <= held[label] else learned).append(i)
         left[label] -= 1
-    return parts
+    return learned, last
 
 
 def can_judge(labels: Sequence[int], targets: bool = False) -> bool:
     """Whether samples with these labels can validate: at least `LEAST_JUDGED`, of two classes or with targets that are
     no classes."""
-    return len(labels) >= LEAST_JUDGED and (targets or len(set(labels)) > 1)
+    return len(labels) >= LEAST_JUDGED and (targets or min(labels) < max(labels))
 
 
 class Judge:
@@ -812,15 +812,18 @@ def is_enough(since: int, epochs: int) -> bool:
 def repeated(samples: Samples, count: int, buffer: bytearray, target_size: int) -> Sequence[int]:
     """Returns the numbers of the samples that an epoch repeats, once or more often: those of rare classes
     (`labels_of`)."""
-    again, counts = array("I"), {}
     labels = labels_of(samples, count, buffer, target_size)
-    if labels is None:
-        return again
+    return array("I") if labels is None else _rare(labels)
+
+
+def _rare(labels):
+    # Returns the numbers of the samples with these labels that an epoch repeats.
+    again, counts = array("I"), {}
     for label in labels:
         counts[label] = counts.get(label, 0) + 1
     most = max(counts.values())
     for turn in range(1, MOST_TIMES):
-        for i in range(count):
+        for i in range(len(labels)):
             n = counts[labels[i]]
             if turn < (2 * most + n) // (2 * n):
                 again.append(i)
