@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md's tables are correct: the files of a row exist, and seven examples change no others.
+"""CONTRIBUTING.md's tables are correct: the files of a row exist, and eight examples change no others.
 
 `changes/NAME.diff` is the example of a task. All are applied to one copy of the checkout, where each has its effect.
 """
@@ -24,6 +24,7 @@ TASKS = {
     "flag": "a flag of one command",
     "operator": "a new operator",
     "report_section": "a report section",
+    "rule": "the rule by which an adapter replaces another",
     "sensor": "a sensor",
     "tflite_operator": "a TFLite operator made of ops that exist",
     "view": "a view of the studio",
@@ -122,10 +123,11 @@ class Tree:
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     root = tmp_path_factory.mktemp("changed")
-    for name in ("host", "micropython_module", "boards", "docs"):
+    for name in ("host", "micropython_module", "boards", "docs", "tools"):
         shutil.copytree(ROOT / name, root / name, copy_function=_link)
     _link(ROOT / "SPEC.md", root / "SPEC.md")
     one = Tree(root)
+    _link(ROOT / "pyproject.toml", root / "pyproject.toml")
     one.run("git", f"--git-dir={root}", "apply", "--whitespace=nowarn", *(CHANGES / f"{name}.diff" for name in TASKS))
     one.build_twin()
     return one
@@ -183,6 +185,18 @@ print("Weather" in render_html(read_report(folder / "report.json")), 'weather="d
 print(json.loads((folder / "report.json").read_text())["weather"])
 """
     assert tree.python(code) == "True True\nwet\n"
+
+
+def test_a_rule(tree: Tree) -> None:
+    """On boards, the host and the page."""
+    code = """
+import sys
+sys.path.insert(0, "tools")
+import try_page
+from edgelora.core.twin import device
+print(device.module("learner")._exceeds_chance(3, 0), "(_pyfunc_op_mult(3, (" in try_page.rules())
+"""
+    assert tree.python(code) == "False True\n"
 
 
 def test_a_view(tree: Tree) -> None:
