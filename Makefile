@@ -1,9 +1,9 @@
 # Targets: `make demo` (or `make demo BOARD=unix`), `make test`, `make test-studio` (a part of it), `make test-all`
-# (more random cases, coverage), `make lint`, `make pictures` (of the studio), `make docs` (.build/site), `make page` (a
-# part of it, .build/site/try), `make wheel` (dist/edgelora-*.whl), `make c-library` (dist/c, its zip), `make site`
-# (docs, packages for mip, firmware), `make release-check` (dist/release), `make ledger` (LEDGER.md), `make lock`
-# (requirements.lock), `make tables` (constants of the front ends, limits of the formats). Other output goes to .build
-# and .venv.
+# (more random cases, frameworks), `make test-changed` (of these, what changed), `make lint`, `make pictures` (of the
+# studio), `make docs` (.build/site), `make page` (a part of it, .build/site/try), `make wheel` (dist/edgelora-*.whl),
+# `make c-library` (dist/c, its zip), `make site` (docs, packages for mip, firmware), `make release-check`
+# (dist/release), `make ledger` (LEDGER.md), `make lock` (requirements.lock), `make tables` (constants of the front ends,
+# limits of the formats). Other output goes to .build and .venv.
 BOARD ?= virtual-pico
 PYTHON ?= python3
 CC ?= cc
@@ -70,7 +70,7 @@ export GIT_CEILING_DIRECTORIES := $(BUILD)/src
 # Python may keep its bytecode: tests start a thousand processes, and each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all built setup sources twin page firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods sanitized wheel wheel-aarch64 python-aarch64 wheel-env c-library lock frameworks fleet prompts keras-models keras-part gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all cores actionlint lint docs mkdocs site release release-check tables ledger clean
+.PHONY: all built setup sources twin page firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 firmware-cortex-m55 natmods sanitized wheel wheel-aarch64 python-aarch64 wheel-env c-library lock frameworks fleet prompts keras-models gallery demo test soak faults proofs coverage mutants stacks test-studio pictures test-all test-changed cores actionlint lint docs mkdocs site release release-check tables ledger clean
 all: setup twin firmware-unix firmware-faults firmware-rp2 firmware-rp2-stock firmware-qemu firmware-xtensa firmware-cortex-m33 natmods
 
 setup: $(STAMPS)/emulator $(STAMPS)/packages-speech twin stubs
@@ -101,7 +101,6 @@ frameworks: $(STAMPS)/frameworks
 fleet: $(STAMPS)/fleet
 prompts: $(STAMPS)/packages-prompts
 keras-models: $(STAMPS)/keras-models
-keras-part: $(STAMPS)/keras-part
 actionlint: $(STAMPS)/actionlint
 # How many of 148 typical networks can be imported; NETWORKS selects some: 'keras-*lstm*'.
 gallery: frameworks twin
@@ -115,16 +114,21 @@ demo: setup firmware-$(PORT)
 	@$(VENV)/bin/edgelora demo har --board $(BOARD)
 endif
 
-# `make test` with tests that repeat others on more boards and files, ten times as many random cases, long loops at full
-# length, and a coverage report, which alone adds half of the time.
-test-all: export EDGELORA_FULL := 1
-test-all: COVERAGE := --cov=edgelora --cov-report=term:skip-covered
-test-all: keras-models firmware-cortex-m55 wheel-aarch64 python-aarch64 test faults
-# Twice as many workers as cores, since they wait for boards and pages.
-test: built frameworks keras-part fleet
-	@tools/tests.sh -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE)
+# Twice as many workers as cores, since they wait for boards and pages. With more BLAS threads, workers would compete.
+test: built
+	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE)
 
-# All that tests need, but for the frameworks and the fleet. `make -j2` takes two steps at a time, since some use one core.
+# All tests, by folder: also those that repeat others on more boards and files or need TensorFlow, PyTorch or Flower, ten
+# times as many random cases, long loops at full length, and every benchmark. `make test-changed` runs the folders whose
+# files changed since they passed (tests/passed.json), as far as they fit into MINUTES.
+MINUTES ?= 35
+test-all: built
+	@$(VENV)/bin/python tools/parts.py
+	@$(MAKE) faults
+test-changed: built
+	@$(VENV)/bin/python tools/parts.py --changed $(MINUTES)
+
+# All that `make test` needs. `make -j2` takes two steps at a time, since some use one core.
 built: all cores page sanitized $(STAMPS)/packages-proofs prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser $(STAMPS)/axe actionlint wheel-env
 
 # Tests of the studio, also in a real browser; `make test` includes them.
@@ -341,11 +345,6 @@ $(STAMPS)/fleet: pyproject.toml requirements-fleet.lock | $(STAMPS)/packages-bas
 
 $(STAMPS)/keras-models: tools/make_tflite_models.py $(STAMPS)/frameworks
 	@$(STEP) "keras models" $(FRAMEWORKS)/bin/python $< $(KERAS_MODELS)
-	@touch $@ $(STAMPS)/keras-part
-
-# A third of them, of every family, which a usual run of the tests compares.
-$(STAMPS)/keras-part: tools/make_tflite_models.py $(STAMPS)/frameworks
-	@$(STEP) "keras models, a third" $(FRAMEWORKS)/bin/python $< $(KERAS_MODELS) --every 3
 	@touch $@
 
 $(STAMPS)/sources: tools/fetch_sources.sh | $(STAMPS)/packages-base

@@ -304,14 +304,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=146, help="how many models (%(default)s)")
-    parser.add_argument("--every", type=int, default=1, help="of each family the first of so many (%(default)s)")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     for seed in range(args.count):
         families, number = next((made, seed - first) for made, first in STARTS if seed >= first)
         turn, family = divmod(number, len(families))
-        if turn % args.every:
-            continue
         build = families[family]
         io_type = (tf.int8, tf.float32, tf.uint8)[(turn + family) % 3]
         content = converted(build, seed, io_type, fixed_batch=seed % 2 == 0 or build in FIXED)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from audio_oracles import decided, micro_frontend, wakeword_decisions
 from commands import edgelora, result
-from fresh import FULL, SEED, fresh_seeds, some
+from fresh import fresh_seeds, in_full_runs, some
 from numpy.typing import NDArray
 from random_models import random_adapter, random_input, random_model
 
@@ -117,19 +117,19 @@ def test_random_files_equal_the_board() -> None:
     assert done >= 40
 
 
+@in_full_runs("needs files that TensorFlow wrote: random files here")
 def test_keras_files_equal_the_board() -> None:
     files = [path for path in sorted(KERAS.glob("*.tflite")) if not path.name.startswith("refused-")]
-    assert len(files) == 146 or len(files) >= 49 and not FULL, "make keras-models"
-    part = files if FULL or len(files) < 146 else files[SEED % 4 :: 4]  # others in other runs
+    assert len(files) == 146, "make keras-models"
     refused = []
-    for seed, path in enumerate(part):
+    for seed, path in enumerate(files):
         try:
             check_merged(path.read_bytes(), seed, trainable_a=bool(seed % 2))
         except TfliteError as error:
             assert "a constant that another layer shares" in str(error)
             refused.append(path)
     # Adapters of an unrolled layer's steps differ, but the file has its weights once; one of nine has a single step.
-    unrolled = [path for path in part if path.name.startswith("recurrent_net-")]
+    unrolled = [path for path in files if path.name.startswith("recurrent_net-")]
     assert set(refused) <= set(unrolled) and 0 <= len(unrolled) - len(refused) <= 1 < len(unrolled)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from documents import all_blocks, blocks, pages
-from fresh import FULL, some
+from fresh import FULL, in_full_runs, some
 
 import edgelora
 from edgelora.base.resources import ROOT
@@ -36,7 +36,6 @@ from edgelora.model.datasets.wake_speech import DEVELOPMENT, PHRASES, TALK, phra
 from edgelora.model.importers.tflite.convert import import_tflite
 
 GUIDES = ["getting-started", "streaming", "budget", "peft", "merge", "store", "updates", "from-sensor-to-decision"]
-[LONG] = some(["a wake word", "an own network", "gestures"]) if not FULL else ["all"]  # which long one is run
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 README = ROOT / "README.md"
 START = "docs/guides/getting-started.md"
@@ -88,11 +87,6 @@ def on_board(code: str, folder: Path) -> str:
     return f"mpremote connect {BOARD}/port run device.py\n"
 
 
-def long(name: str) -> pytest.MarkDecorator:
-    """Marks one of the tests that take a minute: a usual run draws one."""
-    return pytest.mark.skipif(not FULL and name != LONG, reason="another long one was drawn; make test-all runs all")
-
-
 # ---- marked blocks
 
 
@@ -121,7 +115,6 @@ def test_guide(after_demo: Path, name: str) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("espeak-ng"), reason="espeak-ng is not installed: `make setup`")
-@long("a wake word")
 def test_wake_word(tmp_path: Path) -> None:
     """From a deployed model and recordings to a model and a manifest for the same devices."""
     owner, close = DEVELOPMENT[0], PHRASES["okay_nabu"].misses
@@ -150,7 +143,7 @@ def test_python(tmp_path: Path) -> None:
     assert edgelora.evaluate(base, "har:3", adapter) > edgelora.evaluate(base, "har:3")
 
 
-@long("an own network")
+@in_full_runs("needs TensorFlow")
 def test_from_keras_to_a_report(after_demo: Path) -> None:
     """Trains and converts a Keras model in TensorFlow's environment, then continues up to training on the emulated
     Pico."""
@@ -186,7 +179,7 @@ class Port:
         os.close(self._fd)
 
 
-@long("gestures")
+@in_full_runs("takes a minute, as the wake word does")
 def test_first_gesture(after_demo: Path) -> None:
     """Three gestures recorded by buttons, learned, kept over a power cut; then a fourth one is added. The Pico's own
     driver reads motion that was measured on a person's watch, by the page's own commands."""
