@@ -744,7 +744,12 @@ class Handlers:
             gc.collect()
             room = bytearray(min(_ROOM, gc.mem_free() // 2))  # reserves one block for a model while modules load
             for name in ("_fleet", "training", "store", "fleet", "_fleet_handlers"):
-                module = __import__("edgelora." + name, None, None, ("FleetHandlers",))
+                try:
+                    module = __import__("edgelora." + name, None, None, ("FleetHandlers",))
+                except MemoryError:
+                    room = None
+                    gc.collect()
+                    module = __import__("edgelora." + name, None, None, ("FleetHandlers",))
                 gc.collect()
             del room
             self._fleet = module.FleetHandlers(self._agent, self)
