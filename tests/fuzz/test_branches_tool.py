@@ -43,4 +43,4 @@ def test_untakable_branches_are_conditions_of_the_source() -> None:
         text = " ".join((branches.MODULE / file).read_text().split())
         assert condition in text, (file, condition)
         assert way in ("true", "false") and len(reason) > 5, (file, condition)
-        assert function in text or file.endswith(("avx2.c", "vnni.c")), (file, function)  # those are in engine.h
+        assert function in text or file.endswith(("avx2.c", "vnni.c")), (file, function)  # those are in the headers

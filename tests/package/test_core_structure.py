@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -33,15 +34,37 @@ def test_rooms_of_the_core_include_none_listed_below_them() -> None:
     assert not [(m, other) for m in graph for other in graph[m] if floors[other] > floors[m]]
 
 
+# Headers by processor, which its compiler takes.
+OTHERS = {
+    "arm-none-eabi-gcc -mcpu=cortex-m55 -mfloat-abi=hard": ("simd/lanes_helium.h", "simd/strips.h"),
+    "aarch64-linux-gnu-gcc": ("simd/lanes_neon.h",),
+    "clang-22 --target=wasm32 -msimd128 -ffreestanding": ("simd/lanes_wasm.h",),
+    "cc -mavx512f -mavx512bw -mavx512vl -mavx512vnni": ("simd/lanes_vnni.h",),
+}
+
+
+def test_each_header_compiles_alone() -> None:
+    """But for the table of ops, which is included with a macro."""
+    headers = {path.relative_to(core_structure.CORE).as_posix() for path in core_structure.CORE.rglob("*.h")}
+    assert len(headers) > 60
+    others = {f"kernels/{header}": compiler for compiler, names in OTHERS.items() for header in names}
+    options = ["-std=gnu99", "-fsyntax-only", "-Wall", "-Wno-unused", "-Werror", "-I.", "-I../crypto", "-x", "c"]
+    for header in sorted(headers - {"edgelora_ops.h"}):
+        command = [*others.get(header, "cc -mavx2").split(), *options, header]
+        done = subprocess.run(command, cwd=core_structure.CORE, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[:2000]
+
+
 PROCESSOR = re.compile(
     r"M0PLUS|_DSP|X86|NEON|SIMD|VNNI|WASM|HELIUM|PIE|__ARM|__arm|__x86|__aarch|__riscv|__wasm|__XTENSA"
 )
 # each for one processor
-VECTORS = tuple(f"simd/{name}.c" for name in ("avx2", "helium", "neon", "pie", "s3", "vnni", "wasm"))
+VECTORS = tuple(f"simd/{name}." for name in ("avx2", "helium", "neon", "pie", "s3", "vnni", "wasm"))
 WHOLE_FILES = ("m0plus/", "dsp/", "portable/", "simd/pie.h", *VECTORS)
 CHOOSERS = {  # decisions in these files that depend on the target processor
     "kernels/packed/pair.h": "whose primitives the packed engine has",
     "kernels/packed/extras.h": "what these have beside them",
+    "kernels/simd/lanes.h": "whose lanes a header that is compiled alone gets",
     "kernels/simd/simd.h": "whether there are vectors",
     "kernels/simd/simd.c": "which ones this machine has",
     "session/lock.c": "how an exchange is made",

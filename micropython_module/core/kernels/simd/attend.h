@@ -1,4 +1,4 @@
-// Attention, on the vector lanes of the including file. Included by engine.h.
+// Attention, on vector lanes.
 // SPDX-License-Identifier: MIT
 //
 // Its products are of 16-bit values, two at a time: words of two neighbours meet words of a matrix,
@@ -11,6 +11,8 @@
 
 #ifndef EDGELORA_SIMD_ATTEND_H
 #define EDGELORA_SIMD_ATTEND_H
+
+#include "kernels/simd/elementwise.h"
 
 enum { QUERIES = 4 };
 
@@ -69,7 +71,7 @@ static bool head_work(const edgelora_shape_t *g, void *work, head_work_t *h) {
     return true;
 }
 
-#ifndef EDGELORA_GATHERS // by the including file
+#ifndef EDGELORA_GATHERS // by the lanes
 static inline lanes_t lanes_exponentials(lanes_t u) {
     int32_t each[WIDTH];
     lanes_store(each, u);

@@ -1,8 +1,11 @@
-// Layer norm and rotary positions, on the vector lanes of the including file. Included by engine.h.
+// Layer norm and rotary positions, on vector lanes.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_SIMD_NORM_H
 #define EDGELORA_SIMD_NORM_H
+
+#include "kernels/simd/attend.h"
+#include "kernels/simd/elementwise.h"
 
 #include "kernels/norm.h"
 

@@ -1,14 +1,21 @@
-// Input rows of a matrix product, in the including file's `unit_t`.
+// Input rows of a matrix product, in units.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_ROWS_H
 #define EDGELORA_ROWS_H
 
 #include <stddef.h>
+#include <stdint.h>
+
+#ifndef UNIT
+#define UNIT int16_t
+#endif
 
 #ifndef CHUNK
 #define CHUNK 256 // groups of a panel at a time
 #endif
+
+typedef UNIT unit_t; // inputs
 
 // Rows of inputs: `runs` runs of whole groups each, `pitch` units apart. Rows may overlap, and a
 // run may go on behind what its row needs, where weights are 0. Row k is that of place first + k of

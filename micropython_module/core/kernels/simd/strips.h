@@ -13,6 +13,9 @@
 #ifndef EDGELORA_STRIPS_H
 #define EDGELORA_STRIPS_H
 
+#include "kernels/simd/plane.h"
+#include "kernels/simd/products.h"
+
 enum {
     PLACED = 32,     // bytes of a kernel, with a zero before it and zeros behind it
     STRIP_ROWS = 32, // of outputs, at most

@@ -1,8 +1,10 @@
-// Products whose sums stay in registers: tiles of few rows. Included by engine.h.
+// Products whose sums stay in registers: tiles of few rows.
 // SPDX-License-Identifier: MIT
 
 #ifndef EDGELORA_TILES_H
 #define EDGELORA_TILES_H
+
+#include "kernels/simd/panels.h"
 
 enum { // rows of smaller tiles
     MIDDLE = ROWS > 8 ? 8 : ROWS,
