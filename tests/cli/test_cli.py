@@ -106,6 +106,7 @@ def test_personalization_on_unix(made: Path, unix: str, tmp_path: Path, mode: st
     assert read_report(run) == report
 
 
+@slow
 def test_planned_ranks_on_unix(made: Path, unix: str, tmp_path: Path) -> None:
     """A plan for a budget; a board trains within it, to the same bytes as the host."""
     elm, file = made / "har.elm", tmp_path / "plan.json"

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from class_cases import INPUTS, small_base
 from drawn_runs import VARIANTS, Runs, runs_of
-from fresh import FULL, SEED, fresh_seeds, some
+from fresh import FULL, SEED, fresh_seeds, slow, some
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from member_calls import round_of_a_board
@@ -422,7 +422,8 @@ def test_decoding_is_inference_of_the_window_on_every_core(
             assert decoded == expected, program.core.name
 
 
-@pytest.mark.parametrize("machine", some([*MACHINES]), ids=lambda machine: machine.name)
+@slow
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 def test_instructions_are_counted(machine: Machine, tmp_path: Path) -> None:
     """Counts the benchmark's kernels on emulated boards, as `bench kernels --cores` does."""
     calls = Calls()

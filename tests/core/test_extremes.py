@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import reference
 import sanitized
+from fresh import some
 from random_models import random_adapter, ranks_of
 
 from edgelora.core.formats import limits
@@ -66,7 +67,7 @@ CASES = {  # kind, source, target, window
 }
 
 
-@pytest.mark.parametrize("sign", [1, -1, 0])
+@pytest.mark.parametrize("sign", some([1, -1, 0]))
 @pytest.mark.parametrize("case", CASES)
 def test_layers_at_a_limit_equal_the_reference(case: str, sign: int) -> None:
     """Outputs, losses and the whole training state, with and without the kernels of this machine."""

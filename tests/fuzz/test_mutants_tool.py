@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from fresh import slow
+
 from edgelora.base.resources import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -38,6 +40,7 @@ def test_equivalents_are_changes_of_lines_that_exist() -> None:
     assert all(len(row.split(" ;; ")[3]) > 10 for row in rows)
 
 
+@slow
 def test_a_change_is_detected_unless_it_has_no_effect(tmp_path: Path) -> None:
     """A harness detects it within seconds; identical code is no mutant."""
     file = "core/signal/audio.c"

@@ -13,7 +13,7 @@ pytest.importorskip("tflite_micro")
 from tflite_mutants import search, seeds, verdict
 from tflite_writer import BUILTIN, TYPE, Sketch, conv_options, schema
 
-MUTANTS = 6000 if FULL else 600
+MUTANTS = 6000 if FULL else 300
 
 
 def test_mutants_are_refused_or_equal() -> None:

@@ -96,7 +96,7 @@ def test_readme(after_demo: Path) -> None:
     assert last.startswith("1 b'"), "it tells the two levels apart"
 
 
-@pytest.mark.parametrize("name", some(GUIDES, 4))
+@pytest.mark.parametrize("name", some(GUIDES, 2))
 def test_guide(after_demo: Path, name: str) -> None:
     page = f"docs/guides/{name}.md"
     script = "".join(blocks(page, "sh", "tested"))
@@ -115,6 +115,7 @@ def test_guide(after_demo: Path, name: str) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("espeak-ng"), reason="espeak-ng is not installed: `make setup`")
+@in_full_runs("takes minutes; the commands are in tests/cli/test_wake_command.py")
 def test_wake_word(tmp_path: Path) -> None:
     """From a deployed model and recordings to a model and a manifest for the same devices."""
     owner, close = DEVELOPMENT[0], PHRASES["okay_nabu"].misses

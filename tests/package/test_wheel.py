@@ -193,6 +193,7 @@ def test_a_network_is_imported_planned_and_judged(user: User, made: Path) -> Non
     assert after > before + 0.1
 
 
+@in_full_runs("the demo on the desktop board does that, too")
 def test_a_board_is_personalized(user: User, made: Path, port: str) -> None:
     assert [device["port"] for device in user.result("devices")] == [port]
     assert user.result("install", "--port", port)["files"] == []  # everything is installed

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from esp_boot_loader import Board, plugged
 from esp_images import APP_OFFSET, BOARDS, image, program
-from fresh import FULL, slow, some
+from fresh import FULL, slow
 from page_board import Cable
 from playwright.sync_api import BrowserContext, Page, expect
 
@@ -51,7 +51,7 @@ def flashed(page: Page, data: bytes, folder: Path) -> tuple[str, str]:
     return page.locator("#put-state").inner_text(), page.get_by_role("alert").inner_text()
 
 
-@pytest.mark.parametrize("chip", BOARDS if FULL else some(["esp32", "esp32c3"]))
+@pytest.mark.parametrize("chip", BOARDS if FULL else ["esp32c3"])
 def test_image_is_written(
     chip: str, plug: Callable, opened: Callable[[], Page], context: BrowserContext, tmp_path: Path
 ) -> None:

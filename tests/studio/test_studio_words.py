@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from chromium import AXE, FAULTS
 from conftest import WAIT_MS, Studio
+from fresh import slow
 from playwright.sync_api import Page, expect
 from typed import drawn_text, language_base, misleading_text
 
@@ -85,6 +86,7 @@ def test_damaged_files_of_the_project(tmp_path: Path) -> None:
     assert opened.base and opened.fault is None
 
 
+@slow
 def test_suggestions_before_and_after(
     studios: Callable[[str], Studio], pages: Callable[[Studio], Page], tmp_path: Path
 ) -> None:

@@ -19,8 +19,8 @@ SEED = int(os.environ.setdefault("EDGELORA_SEED", str(secrets.randbelow(2**31) i
 
 
 def fresh_seeds(count: int) -> range:
-    """`count` seeds, ten times as many in a full run."""
-    return range(SEED, SEED + count * (10 if FULL else 1))
+    """Ten times `count` seeds in a full run, else half of `count`."""
+    return range(SEED, SEED + (10 * count if FULL else -(-count // 2)))
 
 
 def some(cases: Sequence[T], count: int = 1) -> list[T]:
@@ -37,5 +37,5 @@ slow = in_full_runs("takes many seconds")
 
 
 def rounds(count: int) -> int:
-    """The number of iterations of a long loop: `count` in a full run, else a quarter of it."""
-    return count if FULL else -(-count // 4)
+    """The number of iterations of a long loop: `count` in a full run, else an eighth of it."""
+    return count if FULL else -(-count // 8)
