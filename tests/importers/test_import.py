@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tflite_mutants
-from fresh import in_full_runs, rounds
+from fresh import in_full_runs
 from numpy.typing import NDArray
 from random_models import NEAREST, random_input, random_model
 from reference import forward
@@ -22,22 +21,19 @@ from edgelora.base.resources import ROOT
 from edgelora.cli.main import main
 from edgelora.core.formats.elm import base_id, folded_bias, pack_model, unpack_model
 from edgelora.core.formats.limits import MAX_BIAS, MAX_OPS
-from edgelora.core.formats.network import LOSSES, PAIR_KINDS, Op, QuantModel, Tensor
+from edgelora.core.formats.network import LOSSES, PAIR_KINDS, Op, QuantModel
 from edgelora.core.twin.binding import check_model
 from edgelora.core.twin.session import Session
-from edgelora.model.datasets import dataset
 from edgelora.model.floatnet import layers as floatnet_layers
 from edgelora.model.importers.tflite import convert
 from edgelora.model.importers.tflite.codes import Code
 from edgelora.model.importers.tflite.convert import import_tflite
-from edgelora.model.importers.tflite.file import read_graph
 from edgelora.model.importers.tflite.flatbuffer import TfliteError
 from edgelora.model.importers.tflite.operators import HANDLERS
 from edgelora.model.quantization.quantize import quantize
 
 pytest.importorskip("tflite_micro")
-from tflite_micro.python.tflite_micro import runtime
-from tflite_writer import BUILTIN, GRID, TYPE, Sketch, TflmModel, _Writer, conv_options, schema, write_tflite
+from tflite_writer import BUILTIN, GRID, TYPE, Sketch, TflmModel, _Writer, conv_options, packed, schema, write_tflite
 
 KERAS = ROOT / ".build" / "keras-models"
 
@@ -57,18 +53,14 @@ def outputs(model: QuantModel, inputs: list[NDArray]) -> list[list[NDArray]]:
     return [[(session.infer(x), session.logits)[1] for session in both] for x in inputs]
 
 
-def check_same(file: bytes, seed: int = 0, count: int = 6) -> QuantModel:
-    """Imports a file with int8 input and output, and compares outputs with TFLite Micro's. Returns the model."""
+def check_same(file: bytes, seed: int = 0, count: int = 6, name: str = "") -> QuantModel:
+    """Imports a file with ends of any type, and compares outputs with TFLite Micro's. Returns the model."""
     model = import_tflite(file)
-    interpreter = runtime.Interpreter.from_bytes(file, arena_size=4_000_000)
-    shape = interpreter.get_input_details(0)["shape"]
-    rng = np.random.default_rng(seed)
+    micro, rng = TflmModel(file, model), np.random.default_rng(seed)
     inputs = [random_input(rng, model) for _ in range(count)]
     for x, got in zip(inputs, outputs(model, inputs), strict=True):
-        interpreter.set_input(x.reshape(shape), 0)
-        interpreter.invoke()
-        expected = interpreter.get_output(0).reshape(-1).tolist()
-        assert [y.tolist() for y in got] == [expected, expected], f"seed {seed}"
+        expected = micro(x).tolist()
+        assert [y.tolist() for y in got] == [expected, expected], f"{name} seed {seed}"
     return model
 
 
@@ -126,7 +118,7 @@ def test_keras_models() -> None:
     files = [path for path in sorted(KERAS.glob("*.tflite")) if not path.name.startswith("refused-")]
     assert len(files) == 146, "make keras-models"
     for path in files:
-        _check_ends(path, 100)
+        check_same(path.read_bytes(), count=100, name=path.name)
 
 
 @needs_keras
@@ -136,28 +128,6 @@ def test_keras_models_that_cant_be_imported() -> None:
     for path in files:
         with pytest.raises(TfliteError, match=r"operator \d+ [A-Z_0-9]+ \(tensor '.+'\)"):
             import_tflite(path.read_bytes())
-
-
-def _check_ends(path: Path, count: int) -> None:
-    """Compares a model whose input and output are int8, uint8 or float with TFLite Micro."""
-    file = path.read_bytes()
-    model = import_tflite(file)
-    interpreter = runtime.Interpreter.from_bytes(file, arena_size=4_000_000)
-    source, target = interpreter.get_input_details(0), interpreter.get_output_details(0)
-    rng = np.random.default_rng(0)
-    inputs = [random_input(rng, model) for _ in range(count)]
-    for x, got in zip(inputs, outputs(model, inputs), strict=True):
-        interpreter.set_input(_as_type(x, model.input, source["dtype"]).reshape(source["shape"]), 0)
-        interpreter.invoke()
-        expected = interpreter.get_output(0).reshape(-1)
-        for y in got:
-            assert np.array_equal(_as_type(y, model.output, target["dtype"]), expected), path.name
-
-
-def _as_type(q: NDArray[np.int8], tensor: Tensor, dtype: type) -> NDArray:
-    if dtype == np.float32:
-        return (q.astype(np.float32) - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
-    return (q.astype(np.int16) + 128).astype(np.uint8) if dtype == np.uint8 else q
 
 
 # ---- single operators, written by hand -------------------------------------------------------------------------------
@@ -173,33 +143,27 @@ MEANS = [
 ]
 
 
-@pytest.mark.parametrize("keep", [False, True])
-@pytest.mark.parametrize("same", [False, True])
-@pytest.mark.parametrize(("shape", "axes"), MEANS)
-def test_mean(shape: tuple[int, ...], axes: tuple[int, ...], keep: bool, same: bool) -> None:
-    sketch, grid = Sketch(*shape), GRID if same else (0.02, -7)
-    gone = {axis % len(shape) for axis in axes}
-    out = tuple(1 if i in gone else n for i, n in enumerate(shape) if keep or i not in gone)
-    sketch.add(BUILTIN.MEAN, schema.ReducerOptionsT(keepDims=keep), out, sketch.ints(*axes), grid=grid)
-    assert [op.kind for op in check_same(sketch.file(), count=40).ops] == ["mean"]
-
-
 SOME = [((1, 7, 5, 6), axes) for axes in [(3,), (1,), (2,), (2, 3), (1, 3), (1, 2, 3), (0, 2)]]
 
 
 @pytest.mark.parametrize("keep", [False, True])
-@pytest.mark.parametrize("name", ["MEAN", "SUM", "REDUCE_MAX"])
+@pytest.mark.parametrize(
+    ("name", "grid"), [("MEAN", GRID), ("MEAN", (0.02, -7)), ("SUM", (0.3, 9)), ("REDUCE_MAX", GRID)]
+)
 @pytest.mark.parametrize(
     ("shape", "axes"), [*MEANS, *SOME, ((1, 9, 6), (-1,)), ((1, 3, 300, 2), (1, 2)), ((1, 600, 2), (1,))]
 )
-def test_reductions(name: str, shape: tuple[int, ...], axes: tuple[int, ...], keep: bool) -> None:
+def test_reductions(
+    name: str, grid: tuple[float, int], shape: tuple[int, ...], axes: tuple[int, ...], keep: bool
+) -> None:
     """Over any axes, including those that don't fit one pool."""
     gone = {axis % len(shape) for axis in axes}
     out = tuple(1 if i in gone else n for i, n in enumerate(shape) if keep or i not in gone)
-    grid = {"MEAN": (0.02, -7), "SUM": (0.3, 9), "REDUCE_MAX": GRID}[name]
     sketch = Sketch(*shape)
     sketch.add(getattr(BUILTIN, name), schema.ReducerOptionsT(keepDims=keep), out, sketch.ints(*axes), grid=grid)
-    check_same(sketch.add(BUILTIN.ABS, None, out, grid=(0.04, 5)).file(), count=10)
+    model = check_same(sketch.add(BUILTIN.ABS, None, out, grid=(0.04, 5)).file(), count=10)
+    if name == "MEAN" and (shape, axes) in MEANS:
+        assert [op.kind for op in model.ops] == ["mean", "lookup"]
 
 
 @pytest.mark.parametrize("name", ["MEAN", "SUM", "REDUCE_MAX"])
@@ -232,14 +196,6 @@ def test_products_of_matrices(adjoint: tuple[bool, bool], known: bool) -> None:
     options = schema.BatchMatMulOptionsT(adjX=adjoint[0], adjY=adjoint[1])
     model = check_same(sketch.add(BUILTIN.BATCH_MATMUL, options, (1, 2, 5, 3), other, grid=(0.02, -3)).file(), count=10)
     assert [op.kind for op in model.ops].count("matmul") == 1 and model.rounds
-
-
-def test_products_of_other_matrices_are_refused() -> None:
-    options = schema.BatchMatMulOptionsT()
-    for shape, out in (((1, 5, 3), (1, 4, 3)), ((1, 2, 6, 3), (1, 4, 3)), ((6,), (1, 4, 3))):
-        sketch = Sketch(1, 4, 6)
-        other = sketch.tensor(shape, data=np.ones(shape, np.int8))
-        refuse(sketch.add(BUILTIN.BATCH_MATMUL, options, out, other), "operator 0 BATCH_MATMUL .* multiplies")
 
 
 class DynamicSketch(Sketch):
@@ -277,19 +233,6 @@ def test_dense_layers_of_a_dynamic_batch() -> None:
     known.add(BUILTIN.RESHAPE, schema.ReshapeOptionsT(), (1, 7, 4), known.ints(1, 7, 4))
     wanted, found = check_same(known.file(), count=10), import_tflite(DynamicSketch().file())
     assert [op.kind for op in found.ops] == ["conv"] and pack_model(found) == pack_model(wanted)
-    refuse(DynamicSketch((3,)), "GATHER .* takes .3. of 3 sides")
-    refuse(DynamicSketch(axis=1), "REDUCE_PROD .* along its only axis")
-    refuse(DynamicSketch((2, 1)), "FULLY_CONNECTED|RESHAPE")
-
-
-def test_reductions_that_are_refused() -> None:
-    sketch = Sketch(1, 7, 5, 6)
-    refuse(
-        sketch.add(BUILTIN.MEAN, schema.ReducerOptionsT(), (1, 5, 6), sketch.ints(4)), "reduces axes .* file is damaged"
-    )
-    sketch = Sketch(1, 1031, 2)
-    sketch.add(BUILTIN.SUM, schema.ReducerOptionsT(), (1, 2), sketch.ints(1))
-    refuse(sketch, "operator 0 SUM .* sums 1031 values, the limit is 1024")
 
 
 @pytest.mark.parametrize("name", ["ELU", "NEG", "ABS", "SQUARE", "EXP", "TANH", "SIN", "COS", "RELU"])
@@ -312,25 +255,6 @@ def test_real_numbers_between_integers_are_a_table(name: str) -> None:
         assert inner.sum() < 20 or np.median(np.abs(rise - slope)[inner]) < 0.6
 
 
-def test_real_numbers_of_two_values_are_refused() -> None:
-    sketch = Sketch(1, 4, 4, 2)
-    one = sketch.add(BUILTIN.DEQUANTIZE, None, (1, 4, 4, 2), kind=TYPE.FLOAT32).last
-    sketch.last = sketch.first
-    sketch.add(BUILTIN.TANH, None, (1, 4, 4, 2), grid=(1 / 128, 0))
-    sketch.add(BUILTIN.DEQUANTIZE, None, (1, 4, 4, 2), kind=TYPE.FLOAT32)
-    sketch.add(BUILTIN.MUL, schema.MulOptionsT(), (1, 4, 4, 2), one, kind=TYPE.FLOAT32)
-    refuse(sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 4, 4, 2)), "operator 3 MUL .* of two tensors")
-
-
-@pytest.mark.parametrize("name, more", [("DIV", 0), ("SIN", 1)])
-def test_functions_of_real_numbers_with_other_inputs_are_refused(name: str, more: int) -> None:
-    sketch = Sketch(1, 4, 4, 2)
-    one = sketch.add(BUILTIN.DEQUANTIZE, None, (1, 4, 4, 2), kind=TYPE.FLOAT32).last
-    sketch.add(getattr(BUILTIN, name), None, (1, 4, 4, 2), *([one] * more), kind=TYPE.FLOAT32)
-    told = f"{name} .*has {1 + more} inputs and 1 outputs"
-    refuse(sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 4, 4, 2)), told)
-
-
 @pytest.mark.parametrize("fused", [0, 1, 2, 3])
 @pytest.mark.parametrize("padding", [0, 1])
 def test_fused_activations(fused: int, padding: int) -> None:
@@ -344,39 +268,6 @@ def test_fused_activations(fused: int, padding: int) -> None:
     assert op.act_min == {0: -128, 1: -10, 2: -10 - step, 3: -10}[fused]
 
 
-def test_one_dimensional_chain_moves_nothing() -> None:
-    """EXPAND_DIMS, convolutions along either axis, pools along the other one and SQUEEZE, as Conv1D layers are
-    converted."""
-    sketch = Sketch(1, 24, 3)
-    sketch.add(BUILTIN.EXPAND_DIMS, schema.ExpandDimsOptionsT(), (1, 1, 24, 3), sketch.ints(1))
-    sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (1, 1, 22, 5), sketch.weights(5, 1, 3, 3), sketch.bias(5))
-    sketch.add(BUILTIN.SQUEEZE, schema.SqueezeOptionsT(squeezeDims=[1]), (1, 22, 5))
-    sketch.add(BUILTIN.RESHAPE, schema.ReshapeOptionsT(newShape=[1, 22, 1, 5]), (1, 22, 1, 5))
-    pool = schema.Pool2DOptionsT(strideH=2, strideW=1, filterHeight=3, filterWidth=1)
-    sketch.add(BUILTIN.MAX_POOL_2D, pool, (1, 11, 1, 5))
-    depthwise = schema.DepthwiseConv2DOptionsT(
-        strideH=1, strideW=1, depthMultiplier=2, dilationHFactor=2, dilationWFactor=1
-    )
-    sketch.add(BUILTIN.DEPTHWISE_CONV_2D, depthwise, (1, 11, 1, 10), sketch.weights(1, 3, 1, 10), sketch.bias(10))
-    sketch.add(BUILTIN.CONV_2D, conv_options(), (1, 11, 1, 4), sketch.weights(4, 2, 1, 10), sketch.bias(4))
-    sketch.add(BUILTIN.RESHAPE, None, (1, 44), sketch.ints(-1, 44))
-    model = check_same(sketch.dense(44, 3).file(), count=20)
-    assert [op.kind for op in model.ops] == ["conv", "max_pool", "depthwise", "conv", "dense"]
-    assert model.tensors[-2].shape == (1, 11, 4) and model.ops[2].dilation == (1, 2)
-
-
-def test_dense_on_every_step_is_a_convolution() -> None:
-    sketch = Sketch(1, 9, 4)
-    options = schema.FullyConnectedOptionsT(keepNumDims=True, fusedActivationFunction=1)
-    sketch.add(BUILTIN.FULLY_CONNECTED, options, (1, 9, 6), sketch.weights(6, 4), sketch.bias(6))
-    sketch.add(BUILTIN.RESHAPE, None, (9, 6), sketch.ints(9, 6))
-    sketch.add(BUILTIN.FULLY_CONNECTED, schema.FullyConnectedOptionsT(), (9, 2), sketch.weights(2, 6), -1)
-    sketch.add(BUILTIN.RESHAPE, None, (1, 9, 2), sketch.ints(1, 9, 2))
-    model = check_same(sketch.file(), count=20)
-    assert [op.kind for op in model.ops] == ["conv", "conv"] and model.output.shape == (1, 9, 2)
-    assert model.loss == "mean_squared_error"
-
-
 @pytest.mark.parametrize("axis", [1, 2, 3, -1])
 def test_concatenation_of_many(axis: int) -> None:
     sketch = Sketch(1, 3, 4, 5)
@@ -388,36 +279,12 @@ def test_concatenation_of_many(axis: int) -> None:
     assert [op.kind for op in model.ops] == ["concatenate"] * 3
 
 
-def test_concatenation_of_other_scales_is_refused() -> None:
-    sketch = Sketch(1, 3, 4, 5)
-    sketch.add(BUILTIN.CONCATENATION, schema.ConcatenationOptionsT(axis=3), (1, 3, 4, 10), sketch.first, grid=(0.1, 0))
-    refuse(sketch, "operator 0 CONCATENATION .* same scale")
-
-
 def test_padding() -> None:
     sketch = Sketch(1, 5, 3)
     sketch.add(BUILTIN.PAD, schema.PadOptionsT(), (1, 8, 3), sketch.ints((0, 0), (2, 1), (0, 0)))
     value = sketch.tensor((), GRID, data=np.array(GRID[1], np.int8))
     sketch.add(BUILTIN.PADV2, schema.PadV2OptionsT(), (1, 9, 3), sketch.ints((0, 0), (0, 1), (0, 0)), value)
     assert [op.padding for op in check_same(sketch.file()).ops] == [(0, 2), (0, 0)]
-    channels = Sketch(1, 5, 3)
-    channels.add(BUILTIN.PAD, schema.PadOptionsT(), (1, 5, 4), channels.ints((0, 0), (0, 0), (1, 0)))
-    refuse(channels, "only height and width")
-    other = Sketch(1, 5, 3)
-    value = other.tensor((), GRID, data=np.array(GRID[1] + 1, np.int8))
-    other.add(BUILTIN.PADV2, schema.PadV2OptionsT(), (1, 6, 3), other.ints((0, 0), (0, 1), (0, 0)), value)
-    refuse(other, "a value other than zero")
-
-
-def test_shape_arithmetic_is_folded() -> None:
-    """SHAPE, STRIDED_SLICE and PACK, as from Flatten with a dynamic batch, leave no op."""
-    assert [op.kind for op in check_same(tflite_mutants.shapes()).ops] == ["dense"]
-
-
-def test_transpose_of_axes_of_one_moves_nothing() -> None:
-    sketch = Sketch(1, 1, 6, 4)
-    sketch.add(BUILTIN.TRANSPOSE, None, (1, 6, 1, 4), sketch.ints(0, 2, 1, 3))
-    assert [op.kind for op in check_same(sketch.dense(24, 3).file()).ops] == ["dense"]
 
 
 def test_transpose_of_the_batch_s_axis_and_of_five() -> None:
@@ -442,10 +309,6 @@ def test_depth_to_space_and_back(block: int) -> None:
     shape = (1, 2, 3, 5 * block * block)
     sketch.add(BUILTIN.SPACE_TO_DEPTH, schema.SpaceToDepthOptionsT(blockSize=block), shape)
     check_same(sketch.add(BUILTIN.ABS, None, shape, grid=(0.04, 5)).file())
-    for size in (0, 7):
-        sketch = Sketch(1, 3, 4, 6)
-        sketch.add(BUILTIN.SPACE_TO_DEPTH, schema.SpaceToDepthOptionsT(blockSize=size), (1, 1, 1, 294))
-        refuse(sketch, f"splits 3x4x6 by {size}: the file is damaged")
 
 
 @pytest.mark.parametrize("mode", ["REFLECT", "SYMMETRIC"])
@@ -454,9 +317,6 @@ def test_mirror_pad(mode: str) -> None:
     sides = sketch._tensor([4, 2], TYPE.INT32, data=np.array([[0, 0], [1, 3], [2, 0], [0, 1]], np.int32))
     sketch.add(BUILTIN.MIRROR_PAD, options, (1, 8, 7, 4), sides)
     check_same(sketch.add(BUILTIN.ABS, None, (1, 8, 7, 4), grid=(0.04, 5)).file())
-    sketch = Sketch(1, 4, 5, 3)
-    sides = sketch._tensor([4, 2], TYPE.INT32, data=np.array([[0, 0], [5, 0], [0, 0], [0, 0]], np.int32))
-    refuse(sketch.add(BUILTIN.MIRROR_PAD, options, (1, 9, 5, 3), sides), "pads .* the file is damaged")
 
 
 @pytest.mark.parametrize("grid", [GRID, (0.02, 0), (0.02, -128), (0.02, 127)])
@@ -507,31 +367,6 @@ def test_both_inputs_are_repeated(name: str) -> None:
         assert "gather" in [op.kind for op in check_same(sketch.file()).ops]
 
 
-@pytest.mark.parametrize("groups", [2, 3])
-def test_grouped_convolution(groups: int) -> None:
-    sketch = Sketch(1, 6, 5, 4 * groups)
-    weights, bias = sketch.weights(2 * groups, 3, 2, 4), sketch.bias(2 * groups)
-    sketch.add(BUILTIN.CONV_2D, conv_options(padding=schema.Padding.SAME), (1, 6, 5, 2 * groups), weights, bias)
-    assert [op.kind for op in check_same(sketch.file()).ops] == ["conv"]
-
-
-def test_parts_of_real_numbers() -> None:
-    """The first step of a converted GRU, where one of the parts is not read."""
-    sketch = Sketch(1, 6).dense(6, 12)
-    whole = sketch.add(BUILTIN.DEQUANTIZE, None, (1, 12), kind=TYPE.FLOAT32).last
-    axis = sketch._tensor([], TYPE.INT32, data=np.array(-1, np.int32))
-    parts = [sketch.tensor((1, 4), kind=TYPE.FLOAT32) for _ in range(3)]
-    sketch._operator(BUILTIN.SPLIT, [axis, whole], parts, schema.SplitOptionsT(numSplits=3))
-    ends = []
-    for part in (parts[0], parts[2]):
-        sketch.last = part
-        ends.append(sketch.add(BUILTIN.QUANTIZE, None, (1, 4)).last)
-    sketch.last = ends[0]
-    sketch.add(BUILTIN.MUL, schema.MulOptionsT(), (1, 4), ends[1])
-    model = check_same(sketch.file())
-    assert [op.kind for op in model.ops if op.kind != "lookup"] == ["dense", "gather", "gather", "multiply"]
-
-
 @pytest.mark.parametrize("order", list(itertools.permutations((1, 2, 3))))
 def test_transpose(order: tuple[int, ...]) -> None:
     shape = (1, 5, 6, 4)
@@ -572,11 +407,6 @@ def test_pack_and_unpack() -> None:
             sketch.last = target
             kinds = {op.kind for op in check_same(sketch.dense(60, 3).file()).ops}
             assert kinds <= {"reshape", "slice", "concatenate", "dense"}
-    refused = Sketch(1, 3, 4)
-    parts = [refused.tensor((1, 4)) for _ in range(3)]
-    refused._operator(BUILTIN.UNPACK, [refused.last], parts, schema.UnpackOptionsT(num=2, axis=1))
-    refused.last = parts[0]
-    refuse(refused, "unpacks axis 1 of .1, 3, 4. into 3")
 
 
 def test_weights_of_several_layers_are_in_the_file_once() -> None:
@@ -647,21 +477,6 @@ def test_dilated_convolutions_in_batches(flat: bool, crops: tuple[int, int], blo
     assert [op.dilation for op in model.ops if op.kind == "conv"] == [(1, block)]
 
 
-def test_padding_in_batches_is_refused() -> None:
-    sketch = Sketch(1, 1, 14, 5)
-    sides = sketch.ints([0, 0], [1, 1])
-    sketch.add(BUILTIN.SPACE_TO_BATCH_ND, None, (2, 1, 8, 5), sketch.ints(1, 2), sides)
-    refuse(sketch.add(BUILTIN.ABS, None, (2, 1, 8, 5)), "operator 0 SPACE_TO_BATCH_ND .* pads, which")
-
-
-def test_transposed_convolutions_that_are_refused() -> None:
-    refuse(transposed((1, 9, 6, 4), schema.Padding.SAME, strideH=2, strideW=2), "9x6 doesn't fit its input 4x3")
-    refuse(transposed((1, 8, 6, 4), schema.Padding.SAME, strideH=0, strideW=2), "strides .0, 2.")
-    other = transposed((1, 8, 6, 4), schema.Padding.SAME, strideH=2, strideW=2)
-    other.tensors[other.last].shape = [1, 8, 5, 4]
-    refuse(other, "declared is .1, 8, 6, 4.")
-
-
 PAIRS = {
     "ADD": schema.AddOptionsT,
     "SUB": schema.SubOptionsT,
@@ -729,27 +544,6 @@ def test_pairs_with_repeated_tensors(name: str, swapped: bool) -> None:
     assert [op.kind for op in check_same(sketch.file(), count=30).ops][0] == "mean"
 
 
-@pytest.mark.parametrize("name", ["leaky_relu", "hard_swish", "relu6", "relu", "quantize", "abs", "elu", "rsqrt"])
-def test_tables(name: str) -> None:
-    """All inputs, with random scales and with ratios that produce ties."""
-    rng = np.random.default_rng(0)
-    for turn in range(80):
-        pair = rng.integers(1, 60, 2) * 2.0**-9 if turn % 2 else np.exp(rng.uniform(-7, 0) + rng.uniform(-2, 2, 2))
-        source, target = ((float(np.float32(scale)), int(rng.integers(-128, 128))) for scale in pair)
-        options = {
-            "leaky_relu": schema.LeakyReluOptionsT(alpha=float(rng.choice([0.01, 0.1, 0.3, 0.5, 2]))),
-            "hard_swish": schema.HardSwishOptionsT(),
-            "quantize": schema.QuantizeOptionsT(),
-        }.get(name)
-        source = (source[0], -128) if name == "rsqrt" else source
-        sketch = Sketch(1, 16, 16, 1, grid=source)
-        sketch.add(getattr(BUILTIN, name.upper()), options, (1, 16, 16, 1), grid=source if name == "relu6" else target)
-        every = np.arange(-128, 128).astype(np.int8).reshape(16, 16, 1)
-        file = sketch.file()
-        op = import_tflite(file).ops[0]
-        assert op.table.tolist() == TflmModel(file)(every).tolist(), f"turn {turn}"
-
-
 def test_a_value_just_below_a_tie() -> None:
     """In float32 0.49999997 + 0.5 is 1, which would round the value up."""
     sketch = Sketch(1, 16, 16, 1, grid=(0.99999994, 116))
@@ -780,23 +574,13 @@ def test_missing_bias_and_one_scale() -> None:
     assert (model.loss, model.labels) == ("cross_entropy", list("01234"))
 
 
-def test_real_input_and_output_are_dropped() -> None:
-    sketch = Sketch(1, 12, kind=TYPE.FLOAT32)
-    sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 12))
-    sketch.dense(12, 5).add(BUILTIN.DEQUANTIZE, schema.DequantizeOptionsT(), (1, 5), kind=TYPE.FLOAT32)
-    model = import_tflite(sketch.file())
-    assert [op.kind for op in model.ops] == ["dense"] and (model.input.zero_point, model.input.size) == (GRID[1], 12)
-
-
 @pytest.mark.parametrize("scale", [GRID[0], 0.03])
-def test_uint8_input_and_output(scale: float, tmp_path: Path) -> None:
+def test_uint8_input_and_output(scale: float) -> None:
     """Another zero point costs nothing; another scale costs a lookup."""
     sketch = Sketch(1, 12, grid=(scale, GRID[1] + 128), kind=TYPE.UINT8)
     sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 12)).dense(12, 5)
     sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), (1, 5), grid=(scale, GRID[1] + 128), kind=TYPE.UINT8)
-    (tmp_path / "m.tflite").write_bytes(sketch.file())
-    _check_ends(tmp_path / "m.tflite", 30)
-    kinds = [op.kind for op in import_tflite(sketch.file()).ops]
+    kinds = [op.kind for op in check_same(sketch.file(), count=30).ops]
     assert kinds == (["dense"] if scale == GRID[0] else ["lookup", "dense", "lookup"])
 
 
@@ -907,12 +691,6 @@ def test_command_refuses_before_it_writes(tmp_path: Path, capsys: pytest.Capture
     assert "m.tflite: operator 0 SIN" in capsys.readouterr().err and target.read_bytes() == b"old"
 
 
-def test_inputs_without_labels(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="array 'x' is missing"):
-        np.savez(tmp_path / "y.npz", y=np.zeros(3))
-        dataset.load_inputs(tmp_path / "y.npz")
-
-
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -974,6 +752,7 @@ def grids(count: int) -> schema.QuantizationParametersT:
         (lambda w: setattr(w.tensors[1], "buffer", 0), "weights 't1' are not constant"),
         (lambda w: setattr(w.tensors[1], "shape", [3, 11]), "weights \\[3, 11\\]"),
         (lambda w: setattr(w.tensors[1], "sparsity", schema.SparsityParametersT()), "are sparse"),
+        (lambda w: setattr(w.tensors[1].quantization, "zeroPoint", None), "one zero point for each scale, all 0"),
         (lambda w: setattr(w.tensors[1].quantization, "zeroPoint", [1]), "one zero point for each scale, all 0"),
         (lambda w: setattr(w.tensors[1].quantization, "scale", [1.0, 2.0]), "one zero point for each scale, all 0"),
         (lambda w: setattr(w.tensors[1], "quantization", grids(2)), "one scale, or one per channel"),
@@ -1005,36 +784,154 @@ def test_damage_is_reported(change: Callable[[_Writer], None], message: str) -> 
         refuse(sketch, message)
 
 
-def test_lowest_weight_is_refused() -> None:
-    sketch = Sketch(1, 12)
-    values = np.full((3, 12), -128, np.int8)
-    weights = sketch.tensor(values.shape, (0.01, 0), data=values)
-    sketch.add(BUILTIN.FULLY_CONNECTED, schema.FullyConnectedOptionsT(), (1, 3), weights, -1)
-    refuse(sketch, "a weight of 't1' is -128.*narrow range")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: (s := Sketch(1, 12)).add(
+                *(BUILTIN.FULLY_CONNECTED, schema.FullyConnectedOptionsT(), (1, 3)),
+                *(s.tensor((3, 12), (0.01, 0), data=np.full((3, 12), -128, np.int8)), -1),
+            ),
+            "a weight of 't1' is -128.*narrow range",
+        ),
+        (
+            lambda: (s := Sketch(1, 4, 4, 6)).add(
+                BUILTIN.CONV_2D, conv_options(padding=1), (1, 4, 4, 4), s.weights(4, 1, 1, 4), s.bias(4)
+            ),
+            r"weights \[4, 1, 1, 4\] for 6 channels in, 4 out",
+        ),
+        (
+            lambda: (s := Sketch(1, 4, 4, 6)).add(
+                BUILTIN.CONV_2D, conv_options(padding=1), (1, 5, 4, 4), s.weights(4, 1, 1, 6), s.bias(4)
+            ),
+            "output is 5x4, must be 4x4",
+        ),
+        (lambda: product((1, 5, 3)), "operator 0 BATCH_MATMUL .* multiplies"),
+        (lambda: product((1, 2, 6, 3)), "operator 0 BATCH_MATMUL .* multiplies"),
+        (lambda: product((6,)), "operator 0 BATCH_MATMUL .* multiplies"),
+        (lambda: DynamicSketch((3,)), "GATHER .* takes .3. of 3 sides"),
+        (lambda: DynamicSketch(axis=1), "REDUCE_PROD .* along its only axis"),
+        (lambda: DynamicSketch((2, 1)), "FULLY_CONNECTED|RESHAPE"),
+        (
+            lambda: (s := Sketch(1, 7, 5, 6)).add(BUILTIN.MEAN, schema.ReducerOptionsT(), (1, 5, 6), s.ints(4)),
+            "reduces axes .* file is damaged",
+        ),
+        (
+            lambda: (s := Sketch(1, 1031, 2)).add(BUILTIN.SUM, schema.ReducerOptionsT(), (1, 2), s.ints(1)),
+            "operator 0 SUM .* sums 1031 values, the limit is 1024",
+        ),
+        (lambda: real("DIV"), "DIV .*has 1 inputs and 1 outputs"),
+        (lambda: real("SIN", 1), "SIN .*has 2 inputs and 1 outputs"),
+        (lambda: real("MUL", 1, BUILTIN.TANH), "operator 3 MUL .* of two tensors"),
+        (
+            lambda: (s := Sketch(1, 3, 4, 5)).add(
+                *(BUILTIN.CONCATENATION, schema.ConcatenationOptionsT(axis=3), (1, 3, 4, 10), s.first), grid=(0.1, 0)
+            ),
+            "operator 0 CONCATENATION .* same scale",
+        ),
+        (
+            lambda: (s := Sketch(1, 5, 3)).add(
+                BUILTIN.PAD, schema.PadOptionsT(), (1, 5, 4), s.ints((0, 0), (0, 0), (1, 0))
+            ),
+            "only height and width",
+        ),
+        (
+            lambda: (s := Sketch(1, 5, 3)).add(
+                *(BUILTIN.PADV2, schema.PadV2OptionsT(), (1, 6, 3), s.ints((0, 0), (0, 1), (0, 0))),
+                s.tensor((), GRID, data=np.array(GRID[1] + 1, np.int8)),
+            ),
+            "a value other than zero",
+        ),
+        (
+            lambda: (s := Sketch(1, 4, 5, 3)).add(
+                *(BUILTIN.MIRROR_PAD, schema.MirrorPadOptionsT(), (1, 9, 5, 3)),
+                s.ints((0, 0), (5, 0), (0, 0), (0, 0)),
+            ),
+            "pads .* the file is damaged",
+        ),
+        *(
+            (
+                lambda size=size: Sketch(1, 3, 4, 6).add(
+                    BUILTIN.SPACE_TO_DEPTH, schema.SpaceToDepthOptionsT(blockSize=size), (1, 1, 1, 294)
+                ),
+                f"splits 3x4x6 by {size}: the file is damaged",
+            )
+            for size in (0, 7)
+        ),
+        (
+            lambda: Sketch(1, 3, 4).add(BUILTIN.UNPACK, schema.UnpackOptionsT(num=2, axis=1), (1, 4)),
+            "unpacks axis 1 of .1, 3, 4. into 1",
+        ),
+        (
+            lambda: (
+                (s := Sketch(1, 1, 14, 5))
+                .add(BUILTIN.SPACE_TO_BATCH_ND, None, (2, 1, 8, 5), s.ints(1, 2), s.ints([0, 0], [1, 1]))
+                .add(BUILTIN.ABS, None, (2, 1, 8, 5))
+            ),
+            "operator 0 SPACE_TO_BATCH_ND .* pads, which",
+        ),
+        (
+            lambda: transposed((1, 9, 6, 4), schema.Padding.SAME, strideH=2, strideW=2),
+            "9x6 doesn't fit its input 4x3",
+        ),
+        (lambda: transposed((1, 8, 6, 4), schema.Padding.SAME, strideH=0, strideW=2), "strides .0, 2."),
+        (
+            lambda: (s := Sketch(1, 4, 4, 6)).add(
+                BUILTIN.ADD, schema.AddOptionsT(), (1, 4, 4, 6), s.tensor((5,), data=np.ones(5, np.int8))
+            ),
+            "operator 0 ADD .* same shape, or size 1",
+        ),
+        (
+            lambda: (s := Sketch(1, 4, 1, 6)).add(
+                BUILTIN.PRELU, None, (1, 4, 4, 6), s.tensor((4, 1), data=np.ones((4, 1), np.int8))
+            ),
+            "must be computed, and have the output's shape",
+        ),
+        (
+            lambda: (s := Sketch(1, 4, 4, 6)).add(BUILTIN.MINIMUM, None, (1, 4, 4, 6), s.last, grid=(0.1, 0)),
+            "operator 0 MINIMUM .* same scale and zero point",
+        ),
+        (
+            lambda: (s := Sketch(1, 4, 4, 6)).add(BUILTIN.PRELU, None, (1, 4, 4, 6), s.last),
+            "its slopes 't0' must be a constant",
+        ),
+        (
+            lambda: Sketch(1, 40, 40, 1).add(
+                BUILTIN.AVERAGE_POOL_2D,
+                schema.Pool2DOptionsT(strideH=1, strideW=1, filterHeight=30, filterWidth=30, padding=1),
+                (1, 11, 11, 1),
+            ),
+            r"operator 0 AVERAGE_POOL_2D \(tensor 't1'\): op 0",
+        ),
+    ],
+)
+def test_what_operators_refuse(make: Callable[[], Sketch], message: str) -> None:
+    refuse(make(), message)
 
 
-def test_other_pairs_are_refused() -> None:
-    sketch = Sketch(1, 4, 4, 6)
-    sketch.add(BUILTIN.ADD, schema.AddOptionsT(), (1, 4, 4, 6), sketch.tensor((5,), data=np.ones(5, np.int8)))
-    refuse(sketch, "operator 0 ADD .* same shape, or size 1")
-    sketch = Sketch(1, 4, 1, 6)
-    slopes = sketch.tensor((4, 1), data=np.ones((4, 1), np.int8))
-    refuse(sketch.add(BUILTIN.PRELU, None, (1, 4, 4, 6), slopes), "must be computed, and have the output's shape")
-    sketch = Sketch(1, 4, 4, 6)
-    sketch.add(BUILTIN.MINIMUM, None, (1, 4, 4, 6), sketch.last, grid=(0.1, 0))
-    refuse(sketch, "operator 0 MINIMUM .* same scale and zero point")
-    sketch = Sketch(1, 4, 4, 6)
-    sketch.add(BUILTIN.PRELU, None, (1, 4, 4, 6), sketch.last)
-    refuse(sketch, "its slopes 't0' must be a constant")
+def product(shape: tuple[int, ...]) -> Sketch:
+    """A product with a constant of this shape."""
+    sketch = Sketch(1, 4, 6)
+    other = sketch.tensor(shape, data=np.ones(shape, np.int8))
+    return sketch.add(BUILTIN.BATCH_MATMUL, schema.BatchMatMulOptionsT(), (1, 4, 3), other)
 
 
-def test_layers_of_other_shapes_are_refused() -> None:
-    sketch = Sketch(1, 4, 4, 6)
-    sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (1, 4, 4, 4), sketch.weights(4, 1, 1, 4), sketch.bias(4))
-    refuse(sketch, r"weights \[4, 1, 1, 4\] for 6 channels in, 4 out")
-    sketch = Sketch(1, 4, 4, 6)
-    sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (1, 5, 4, 4), sketch.weights(4, 1, 1, 6), sketch.bias(4))
-    refuse(sketch, "output is 5x4, must be 4x4")
+def real(name: str, more: int = 0, before: int | None = None) -> Sketch:
+    """A function of real numbers; more: how often it reads the input, too; before: a function of the integers."""
+    sketch, shape = Sketch(1, 4, 4, 2), (1, 4, 4, 2)
+    one = sketch.add(BUILTIN.DEQUANTIZE, None, shape, kind=TYPE.FLOAT32).last
+    if before is not None:
+        sketch.last = sketch.first
+        sketch.add(before, None, shape, grid=(1 / 128, 0)).add(BUILTIN.DEQUANTIZE, None, shape, kind=TYPE.FLOAT32)
+    options = schema.MulOptionsT() if name == "MUL" else None
+    sketch.add(getattr(BUILTIN, name), options, shape, *([one] * more), kind=TYPE.FLOAT32)
+    return sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), shape)
+
+
+def test_a_transposed_convolution_of_another_shape_is_refused() -> None:
+    other = transposed((1, 8, 6, 4), schema.Padding.SAME, strideH=2, strideW=2)
+    other.tensors[other.last].shape = [1, 8, 5, 4]
+    refuse(other, "declared is .1, 8, 6, 4.")
 
 
 def dead_channels(kind: str, bias: list[int], live: int = 0, fused: int = 1) -> Sketch:
@@ -1083,14 +980,6 @@ def test_biases_that_matter_are_refused_by_name() -> None:
     )
 
 
-def test_limits_of_files_name_the_operator() -> None:
-    sketch = Sketch(1, 40, 40, 1)
-    pool = schema.Pool2DOptionsT(strideH=1, strideW=1, filterHeight=30, filterWidth=30, padding=1)
-    refuse(
-        sketch.add(BUILTIN.AVERAGE_POOL_2D, pool, (1, 11, 11, 1)), r"operator 0 AVERAGE_POOL_2D \(tensor 't1'\): op 0"
-    )
-
-
 def test_too_long_networks_are_refused() -> None:
     sketch = Sketch(1, 4)
     for _ in range(MAX_OPS + 1):
@@ -1109,9 +998,7 @@ def test_several_subgraphs_inputs_and_outputs_are_refused() -> None:
         (lambda: setattr(model, "version", 2), "schema version 2"),
     ):
         change()
-        builder = schema.flatbuffers.Builder(1024)
-        builder.Finish(model.Pack(builder), b"TFL3")
-        refuse(bytes(builder.Output()), message)
+        refuse(packed(model), message)
         graph.inputs, graph.outputs = [0], [2]
         model.subgraphs, model.version = [graph], 3
 
@@ -1122,11 +1009,6 @@ def test_other_files_are_refused() -> None:
 
 
 # ---- damage ----------------------------------------------------------------------------------------------------------
-
-
-def some_files() -> list[bytes]:
-    kinds = ("conv", "pad", "depthwise", "branches", "max_pool", "lookup", "residual", "mean", "dense", "softmax")
-    return [write_tflite(random_model(seed, kinds=kinds, oracle=True)) for seed in range(3)]
 
 
 def sound_or_refused(file: bytes) -> bool:
@@ -1140,22 +1022,11 @@ def sound_or_refused(file: bytes) -> bool:
 
 
 def test_truncated_files() -> None:
-    for file in some_files():
+    kinds = ("conv", "pad", "depthwise", "branches", "max_pool", "lookup", "residual", "mean", "dense", "softmax")
+    for file in (write_tflite(random_model(seed, kinds=kinds, oracle=True)) for seed in range(3)):
         assert sound_or_refused(file)
         for size in range(0, len(file) - 64, 7):
             sound_or_refused(file[:size])
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("seed", range(3))
-def test_flipped_bits(seed: int) -> None:
-    file, rng, taken = some_files()[seed], np.random.default_rng(seed), 0
-    for _ in range(rounds(3000)):
-        damaged = bytearray(file)
-        for at in rng.integers(0, len(file), rng.integers(1, 4)):
-            damaged[at] ^= 1 << rng.integers(8)
-        taken += sound_or_refused(bytes(damaged))
-    assert 0 < taken < rounds(3000)
 
 
 def test_forged_counts_take_no_memory_and_no_time() -> None:
@@ -1171,14 +1042,6 @@ def test_codes_are_the_schema_s() -> None:
     theirs = {name: code for name, code in vars(BUILTIN).items() if isinstance(code, int)}
     theirs.pop("PLACEHOLDER_FOR_GREATER_OP_CODES")
     assert {code.name: int(code) for code in Code} == theirs
-
-
-def test_graph_is_read_as_written() -> None:
-    graph = read_graph(Sketch(1, 4).dense(4, 3, fusedActivationFunction=1).file())
-    assert [op.name for op in graph.operators] == ["FULLY_CONNECTED"]
-    assert [tensor.shape for tensor in graph.tensors] == [(1, 4), (3, 4), (1, 3)]
-    assert graph.operators[0].inputs == (0, 1, -1) and (graph.input, graph.output) == (0, 2)
-    assert Op("conv", 0, 1).is_matrix and graph.tensors[1].values().dtype == np.int8
 
 
 def test_extras_that_are_missing_are_named(

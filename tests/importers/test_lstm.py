@@ -27,19 +27,7 @@ from edgelora.model.importers.tflite.flatbuffer import TfliteError
 
 pytest.importorskip("tflite_micro")
 from recurrent_sketches import BIASES, CELL, STATE, LstmSketch
-from tflite_micro.python.tflite_micro import runtime
-from tflite_writer import BUILTIN, TYPE, schema
-
-
-def micro_outputs(file: bytes, inputs: list[np.ndarray]) -> list[list[int]]:
-    """TensorFlow Lite Micro's outputs, each from an empty state."""
-    interpreter, found = runtime.Interpreter.from_bytes(file, arena_size=1 << 20), []
-    for x in inputs:
-        interpreter.reset()
-        interpreter.set_input(x.reshape(interpreter.get_input_details(0)["shape"]), 0)
-        interpreter.invoke()
-        found.append(np.array(interpreter.get_output(0)).reshape(-1).tolist())
-    return found
+from tflite_writer import BUILTIN, TYPE, TflmModel, schema
 
 
 def inputs_of(rng: np.random.Generator, model: QuantModel, count: int = 8) -> list[np.ndarray]:
@@ -55,8 +43,9 @@ def check_same(file: bytes, rng: np.random.Generator) -> QuantModel:
     elm = pack_model(model)
     check_model(elm)
     session = Session(elm, bytes(len(model.ops)), "infer")
-    inputs = inputs_of(rng, model)
-    for turn, (x, wanted) in enumerate(zip(inputs, micro_outputs(file, inputs), strict=True)):
+    inputs, micro = inputs_of(rng, model), TflmModel(file)
+    for turn, x in enumerate(inputs):
+        wanted = micro(x, reset=True).tolist()
         session.infer(x)
         assert session.logits.reshape(-1).tolist() == wanted, f"input {turn}"
         if turn in (0, len(inputs) - 1):

@@ -43,6 +43,8 @@ def drawn(name: str, rng: Rng) -> Sketch:
         source = (source[0], -128)
     target = ENDS.get(name) or beside(rng, source, wide)
     if name in TABLES:
+        if name not in ENDS and rng.integers(2):  # ratios that produce ties
+            source, target = ((float(rng.integers(1, 60)) * 2.0**-9, point) for _, point in (source, target))
         return table(name, source, source if name == "RELU6" else target, rng)
     if name in PAIRS:
         return pair(name, (source, beside(rng, source, wide), target), rng)

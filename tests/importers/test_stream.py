@@ -24,7 +24,7 @@ from edgelora.model.quantization import adapter_fit
 
 pytest.importorskip("tflite_micro")
 from recurrent_sketches import SvdfSketch
-from tflite_writer import BUILTIN, GRID, TYPE, Sketch, schema
+from tflite_writer import BUILTIN, GRID, TYPE, Sketch, packed, schema
 from wake_words import FRAMES, WAKE_WORDS, ending_at, inner_tensors, micro_outputs, sound, wake_word
 
 SENTENCE = "Good morning, where did you put the keys of the car? I need them now, and a cup of tea would be nice, too."
@@ -288,37 +288,11 @@ def test_other_state_is_refused(file: Callable[[], bytes], message: str) -> None
 def test_broken_initialization_is_refused(change: Callable[[schema.ModelT], None], message: str) -> None:
     model = schema.ModelT.InitFromPackedBuf(bytearray(ringed()))
     change(model)
-    builder = schema.flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
     with pytest.raises(TfliteError, match=message):
-        import_tflite(bytes(builder.Output()))
+        import_tflite(packed(model))
 
 
 # ---- parts -----------------------------------------------------------------------------------------------------------
-
-
-def test_slices_and_splits() -> None:
-    """STRIDED_SLICE, SLICE, SPLIT and SPLIT_V, along several axes, with parts that are not read."""
-    sketch = Sketch(1, 8, 6, 10)
-    bounds = [sketch.ints(0, 1, -5, 2), sketch.ints(1, 7, 0, 9), sketch.ints(1, 1, 1, 1)]
-    options = schema.StridedSliceOptionsT(beginMask=1, endMask=1 + 4)
-    sketch.add(BUILTIN.STRIDED_SLICE, options, (1, 6, 5, 7), *bounds)
-    sketch.add(BUILTIN.SLICE, schema.SliceOptionsT(), (1, 4, 5, 6), sketch.ints(0, 2, 0, 1), sketch.ints(1, -1, 5, 6))
-    parts = [sketch.tensor((1, 4, 5, n)) for n in (1, 2, 3)]
-    inputs = [sketch.last, sketch.ints(1, -1, 3), sketch.ints(-1)]
-    sketch._operator(BUILTIN.SPLIT_V, inputs, parts, schema.SplitVOptionsT(numSplits=3))
-    halves = [sketch.tensor((1, 2, 5, 3)) for _ in range(2)]
-    sketch._operator(BUILTIN.SPLIT, [sketch.ints(1), parts[2]], halves, schema.SplitOptionsT(numSplits=2))
-    sketch.last = halves[1]
-    file = sketch.add(BUILTIN.RESHAPE, None, (1, 30), sketch.ints(1, 30)).file()
-    model = import_tflite(file, loss="mean_squared_error")
-    assert [op.kind for op in model.ops].count("slice") == 7
-    rows = np.random.default_rng(0).integers(-128, 128, (5, 8, 6, 10)).astype(np.int8)
-    mine = session(model)
-    for row, wanted in zip(rows, micro_outputs(file, rows[:, None]), strict=True):
-        mine.infer(row)
-        assert mine.logits.tolist() == wanted
-    assert wanted == rows[-1, 5:7, 1:6, 6:9].reshape(-1).tolist()
 
 
 @pytest.mark.parametrize(

@@ -46,23 +46,6 @@ def test_pairs_are_merged_within_words() -> None:
     assert one.encode("") == [] and one.decode([]) == b""
 
 
-WORDS_OF = {
-    "I'll go": ["I", "'ll", " go"],
-    "it's '90 x2": ["it", "'s", " '", "90", " x", "2"],
-    "a  b": ["a", " ", " b"],
-    "a \n\n b  ": ["a", " \n\n", " b", "  "],
-    " \tx": [" ", "\t", "x"],
-    "wow!! (no)": ["wow", "!!", " (", "no", ")"],
-    "é — “ñ”½ ﬁ": ["é", " —", " “", "ñ", "”", "½", " ﬁ"],
-}
-
-
-@pytest.mark.parametrize("given", WORDS_OF)
-def test_words_are_those_of_gpt2(given: str) -> None:
-    table = TokenTable([b"x"], {}, flags=BYTES | WORDS)
-    assert list(tokens(table)._words(given)) == WORDS_OF[given]
-
-
 def proto(number: int, value: int | bytes) -> bytes:
     def varint(rest: int) -> bytes:
         return bytes([rest & 127 | 128]) + varint(rest >> 7) if rest > 127 else bytes([rest])
@@ -86,23 +69,10 @@ PIECES = [("<unk>", 2), ("<s>", 3), *((f"<0x{byte:02X}>", 6) for byte in range(2
 LEARNED = [("▁a", 1), ("ba", 1), ("▁", 1), ("a", 1), ("b", 1)]  # noqa: RUF001
 
 
-def test_characters_fall_back_to_bytes() -> None:
-    one = tokens(of_sentencepiece(sentencepiece([*PIECES, *LEARNED])))
-    space, a, b = 260, 261, 262
-    assert one.encode("a") == [258] and one.encode("  baa   b ") == [space, 259, a, space, b]
-    assert one.encode("é") == [space, 2 + 0xC3, 2 + 0xA9]
-    assert one.decode([1, *one.encode("ba é")]) == "ba é".encode()
-
-
 def test_a_long_symbol_takes_no_time() -> None:
     start = time.process_time()
     table = of_sentencepiece(sentencepiece([*LEARNED, ("ab" * 150_000, 1)]))
     assert len(table.texts) == 6 and time.process_time() - start < 2
-
-
-def test_unknown_characters() -> None:
-    one = tokens(of_sentencepiece(sentencepiece([("<unk>", 2), *LEARNED])))
-    assert one.encode("xyb") == [3, 0, 5] and one.decode([0, 5]) == b"b"
 
 
 def test_without_a_file_symbols_are_bytes_or_characters(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from edgelora.model.datasets.speech import Voice
 
 pytest.importorskip("tflite_micro")
 pytest.importorskip("pymicro_wakeword")
-from audio_oracles import as_firmware, decided, micro_frontend, micro_outputs, wakeword_decisions
-from wake_words import MODELS, WAKE_WORDS, wake_word
+from audio_oracles import as_firmware, decided, micro_frontend, wakeword_decisions
+from wake_words import MODELS, WAKE_WORDS, micro_outputs, wake_word
 
 # Of espeak-ng, none of them breathy: those draw anew each time.
 SPEAKERS = ("en-us", "en-gb", "en-gb-scotland", "en-us+f4", "en-gb+m4", "en-us-nyc", "en-gb-x-gbclan", "en-us+m7")
@@ -38,7 +38,7 @@ def test_wake_words_that_are_spoken(name: str) -> None:
     rows, size = micro_frontend(stream), word.base.model.input.size
     [outputs] = word.outputs(None, [word.heard(stream)])
     theirs = micro_outputs(wake_word(name), inputs(as_firmware(rows), size))
-    assert outputs.tolist() == (theirs[:, 0].astype(int) + 128).tolist()
+    assert outputs.tolist() == [y[0] + 128 for y in theirs]
     # The Python package rounds features to the input's own grid; its decisions may begin or end a frame apart.
     [outputs] = word.outputs(None, [inputs(AudioFrontEnd(word.base.model.input).feed(stream), size)])
     said = decided(outputs, manifest.cutoff, manifest.window)

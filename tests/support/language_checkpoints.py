@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgelora.core.formats.ela import Adapter, AdapterLayer
+from edgelora.core.formats.elm import base_id, unpack_model
 from edgelora.model.importers.safetensors import write_safetensors
 
 Tensors = dict[str, NDArray[np.float32]]
@@ -77,3 +79,14 @@ def write_model(folder: Path, config: dict[str, Any], tensors: Tensors | None = 
     (folder / "config.json").write_text(json.dumps(config))
     write_safetensors(folder / "model.safetensors", drawn(config) if tensors is None else tensors)
     return folder
+
+
+def drawn_adapter(elm: bytes) -> Adapter:
+    """An adapter of small random integers on every matrix."""
+    rng, adapter = np.random.default_rng(2), Adapter(base_id(elm), 0, a_stored=True)
+    for index, op in enumerate(unpack_model(elm).ops):
+        if op.is_matrix and op.weights is not None:
+            a = rng.integers(-127, 128, (2, op.weights[0].size)).astype(np.int8)
+            b = rng.integers(-9, 10, (len(op.weights), 2)).astype(np.int8)
+            adapter.layers.append(AdapterLayer(index, a, b, op.t_shift, op.branch_shift))
+    return adapter

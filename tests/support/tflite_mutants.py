@@ -15,16 +15,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 from random_models import random_input, random_model
 from recurrent_sketches import LstmSketch, SvdfSketch
 from tflite_micro.python.tflite_micro import runtime
-from tflite_writer import BUILTIN, TYPE, Sketch, conv_options, schema, write_tflite
+from tflite_writer import BUILTIN, TYPE, Sketch, as_type, conv_options, packed, schema, write_tflite
 
 from edgelora.core.formats.elm import pack_model
-from edgelora.core.formats.network import LOSSES, QuantModel, Tensor
+from edgelora.core.formats.network import LOSSES, QuantModel
 from edgelora.core.twin.session import Session
 from edgelora.model.importers.tflite.codes import Code
 from edgelora.model.importers.tflite.convert import import_tflite
@@ -52,17 +51,25 @@ def seeds(rng: Rng) -> list[Callable[[], bytes]]:
 
 
 def one_dimensional() -> bytes:
+    """EXPAND_DIMS, convolutions along either axis, pools along the other one and SQUEEZE, as Conv1D layers are
+    converted."""
     sketch = Sketch(1, 24, 3)
     sketch.add(BUILTIN.EXPAND_DIMS, schema.ExpandDimsOptionsT(), (1, 1, 24, 3), sketch.ints(1))
     sketch.add(BUILTIN.CONV_2D, conv_options(padding=1), (1, 1, 22, 5), sketch.weights(5, 1, 3, 3), sketch.bias(5))
     sketch.add(BUILTIN.SQUEEZE, schema.SqueezeOptionsT(squeezeDims=[1]), (1, 22, 5))
-    sketch.add(BUILTIN.MEAN, schema.ReducerOptionsT(), (1, 5), sketch.ints(1))
-    return (
-        sketch.dense(5, 3).add(BUILTIN.SOFTMAX, schema.SoftmaxOptionsT(beta=1.0), (1, 3), grid=(1 / 256, -128)).file()
+    sketch.add(BUILTIN.RESHAPE, schema.ReshapeOptionsT(newShape=[1, 22, 1, 5]), (1, 22, 1, 5))
+    pool = schema.Pool2DOptionsT(strideH=2, strideW=1, filterHeight=3, filterWidth=1)
+    sketch.add(BUILTIN.MAX_POOL_2D, pool, (1, 11, 1, 5))
+    depthwise = schema.DepthwiseConv2DOptionsT(
+        strideH=1, strideW=1, depthMultiplier=2, dilationHFactor=2, dilationWFactor=1
     )
+    sketch.add(BUILTIN.DEPTHWISE_CONV_2D, depthwise, (1, 11, 1, 10), sketch.weights(1, 3, 1, 10), sketch.bias(10))
+    sketch.add(BUILTIN.CONV_2D, conv_options(), (1, 11, 1, 4), sketch.weights(4, 2, 1, 10), sketch.bias(4))
+    return sketch.add(BUILTIN.RESHAPE, None, (1, 44), sketch.ints(-1, 44)).dense(44, 3).file()
 
 
 def rows() -> bytes:
+    """Dense layers on every step."""
     sketch = Sketch(1, 9, 4)
     options = schema.FullyConnectedOptionsT(keepNumDims=True, fusedActivationFunction=1)
     sketch.add(BUILTIN.FULLY_CONNECTED, options, (1, 9, 6), sketch.weights(6, 4), sketch.bias(6))
@@ -99,20 +106,19 @@ def functions() -> bytes:
 
 
 def parts() -> bytes:
-    sketch = Sketch(1, 6, 4, 2)
-    sketch.add(BUILTIN.SLICE, schema.SliceOptionsT(), (1, 5, 4, 2), sketch.ints(0, 1, 0, 0), sketch.ints(1, -1, 4, 2))
-    options = schema.StridedSliceOptionsT(beginMask=1, endMask=9)
-    bounds = [sketch.ints(0, 1, 0, 0), sketch.ints(1, 5, 4, 2), sketch.ints(1, 1, 1, 1)]
-    sketch.add(BUILTIN.STRIDED_SLICE, options, (1, 4, 4, 2), *bounds)
-    halves = [sketch.tensor((1, 4, 2, 2)) for _ in range(2)]
-    axis = sketch._tensor([], TYPE.INT32, data=np.array(2, np.int32))
-    sketch._operator(BUILTIN.SPLIT, [axis, sketch.last], halves, schema.SplitOptionsT(numSplits=2))
-    axis = sketch._tensor([], TYPE.INT32, data=np.array(3, np.int32))
-    ones = [sketch.tensor((1, 4, 2, 1)) for _ in range(2)]
-    sizes = sketch.ints(1, 1)
-    sketch._operator(BUILTIN.SPLIT_V, [halves[0], sizes, axis], ones, schema.SplitVOptionsT(numSplits=2))
-    sketch.last = ones[1]
-    sketch.add(BUILTIN.CONCATENATION, schema.ConcatenationOptionsT(axis=-1), (1, 4, 2, 4), halves[1], ones[0])
+    """STRIDED_SLICE, SLICE, SPLIT and SPLIT_V, along several axes, with parts that are not read."""
+    sketch = Sketch(1, 8, 6, 10)
+    bounds = [sketch.ints(0, 1, -5, 2), sketch.ints(1, 7, 0, 9), sketch.ints(1, 1, 1, 1)]
+    options = schema.StridedSliceOptionsT(beginMask=1, endMask=1 + 4)
+    sketch.add(BUILTIN.STRIDED_SLICE, options, (1, 6, 5, 7), *bounds)
+    sketch.add(BUILTIN.SLICE, schema.SliceOptionsT(), (1, 4, 5, 6), sketch.ints(0, 2, 0, 1), sketch.ints(1, -1, 5, 6))
+    three = [sketch.tensor((1, 4, 5, n)) for n in (1, 2, 3)]
+    inputs = [sketch.last, sketch.ints(1, -1, 3), sketch.ints(-1)]
+    sketch._operator(BUILTIN.SPLIT_V, inputs, three, schema.SplitVOptionsT(numSplits=3))
+    halves = [sketch.tensor((1, 2, 5, 3)) for _ in range(2)]
+    sketch._operator(BUILTIN.SPLIT, [sketch.ints(1), three[2]], halves, schema.SplitOptionsT(numSplits=2))
+    sketch.last = halves[1]
+    sketch.add(BUILTIN.CONCATENATION, schema.ConcatenationOptionsT(axis=-1), (1, 2, 5, 6), halves[0])
     return sketch.file()
 
 
@@ -186,6 +192,7 @@ def blocks() -> bytes:
 
 
 def real_parts() -> bytes:
+    """The first step of a converted GRU, where one of the parts is not read."""
     sketch = Sketch(1, 6).dense(6, 12)
     whole = sketch.add(BUILTIN.DEQUANTIZE, None, (1, 12), kind=TYPE.FLOAT32).last
     axis = sketch._tensor([], TYPE.INT32, data=np.array(-1, np.int32))
@@ -199,6 +206,7 @@ def real_parts() -> bytes:
 
 
 def shapes() -> bytes:
+    """SHAPE, STRIDED_SLICE and PACK, as from Flatten with a dynamic batch."""
     sketch = Sketch(1, 3, 4, 2)
     source = sketch.last
     shape, one, both = (sketch._tensor(side, TYPE.INT32) for side in ([4], [], [2]))
@@ -245,9 +253,7 @@ def mutant(file: bytes, rng: Rng) -> tuple[bytes, list[str]]:
     for _ in range(int(rng.integers(1, 3))):
         change = CHANGES[rng.integers(len(CHANGES))]
         told.append(f"{change.__name__[1:]}: {change(model, rng)}")
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output()), told
+    return packed(model), told
 
 
 def _some(rng: Rng, choices: Sequence[Any]) -> Any:
@@ -450,13 +456,6 @@ def _has_unused(file: bytes) -> bool:
             return True
         wanted |= set(operator.inputs)
     return False
-
-
-def as_type(q: NDArray[np.int8], tensor: Tensor, dtype: type) -> NDArray:
-    """int8 values in the type of a file's input or output."""
-    if dtype == np.float32:
-        return (q.astype(np.float32) - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
-    return (q.astype(np.int16) + 128).astype(np.uint8) if dtype == np.uint8 else q
 
 
 def _in_another_process(file: bytes, model: QuantModel, inputs: list[NDArray]) -> list[tuple[type, NDArray]] | str:

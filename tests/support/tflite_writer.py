@@ -26,27 +26,35 @@ BUILTIN, TYPE = schema.BuiltinOperator, schema.TensorType
 GRID = (0.05, 3)  # scale and zero point
 
 _CODES = {
-    "conv": schema.BuiltinOperator.CONV_2D,
-    "depthwise": schema.BuiltinOperator.DEPTHWISE_CONV_2D,
-    "average_pool": schema.BuiltinOperator.AVERAGE_POOL_2D,
-    "max_pool": schema.BuiltinOperator.MAX_POOL_2D,
-    "mean": schema.BuiltinOperator.MEAN,
-    "add": schema.BuiltinOperator.ADD,
-    "multiply": schema.BuiltinOperator.MUL,
-    "minimum": schema.BuiltinOperator.MINIMUM,
-    "maximum": schema.BuiltinOperator.MAXIMUM,
-    "prelu": schema.BuiltinOperator.PRELU,
-    "squared_difference": schema.BuiltinOperator.SQUARED_DIFFERENCE,
-    "matmul": schema.BuiltinOperator.BATCH_MATMUL,
-    "concatenate": schema.BuiltinOperator.CONCATENATION,
-    "pad": schema.BuiltinOperator.PAD,
-    "softmax": schema.BuiltinOperator.SOFTMAX,
+    "conv": BUILTIN.CONV_2D,
+    "depthwise": BUILTIN.DEPTHWISE_CONV_2D,
+    "average_pool": BUILTIN.AVERAGE_POOL_2D,
+    "max_pool": BUILTIN.MAX_POOL_2D,
+    "mean": BUILTIN.MEAN,
+    "add": BUILTIN.ADD,
+    "multiply": BUILTIN.MUL,
+    "minimum": BUILTIN.MINIMUM,
+    "maximum": BUILTIN.MAXIMUM,
+    "prelu": BUILTIN.PRELU,
+    "squared_difference": BUILTIN.SQUARED_DIFFERENCE,
+    "matmul": BUILTIN.BATCH_MATMUL,
+    "concatenate": BUILTIN.CONCATENATION,
+    "pad": BUILTIN.PAD,
+    "softmax": BUILTIN.SOFTMAX,
+}
+_OPTIONS = {  # those that are the same for all ops of a kind; most have none
+    "mean": lambda: schema.ReducerOptionsT(keepDims=True),
+    "matmul": lambda: schema.BatchMatMulOptionsT(adjY=True),
+    "minimum": schema.MaximumMinimumOptionsT,
+    "maximum": schema.MaximumMinimumOptionsT,
+    "pad": schema.PadOptionsT,
+    "softmax": lambda: schema.SoftmaxOptionsT(beta=1.0),
 }
 _LOOKUPS = {
-    "requantize": (schema.BuiltinOperator.QUANTIZE, schema.QuantizeOptionsT()),
-    "relu": (schema.BuiltinOperator.RELU, None),
-    "logistic": (schema.BuiltinOperator.LOGISTIC, None),
-    "tanh": (schema.BuiltinOperator.TANH, None),
+    "requantize": (BUILTIN.QUANTIZE, schema.QuantizeOptionsT()),
+    "relu": (BUILTIN.RELU, None),
+    "logistic": (BUILTIN.LOGISTIC, None),
+    "tanh": (BUILTIN.TANH, None),
 }
 
 
@@ -64,16 +72,35 @@ def run_tflm(file: bytes, x: NDArray[np.int8]) -> NDArray[np.int8]:
     return TflmModel(file)(x)
 
 
+def as_type(q: NDArray[np.int8], tensor: Tensor, dtype: type) -> NDArray:
+    """int8 values in the type of a file's input or output."""
+    if dtype == np.float32:
+        return (q.astype(np.float32) - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
+    return (q.astype(np.int16) + 128).astype(np.uint8) if dtype == np.uint8 else q
+
+
 class TflmModel:
-    """A `.tflite` file ready to run in TensorFlow Lite Micro."""
+    """A `.tflite` file in TensorFlow Lite Micro; inputs and outputs are int8, for a file with others by its model."""
 
-    def __init__(self, file: bytes) -> None:
-        self.interpreter = runtime.Interpreter.from_bytes(file, arena_size=4_000_000)
+    def __init__(self, file: bytes, model: QuantModel | None = None) -> None:
+        self._model, self._runs = model, runtime.Interpreter.from_bytes(file, arena_size=4_000_000)
+        self._source, self._target = self._runs.get_input_details(0), self._runs.get_output_details(0)
 
-    def __call__(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
-        self.interpreter.set_input(np.ascontiguousarray(x[None], np.int8), 0)
-        self.interpreter.invoke()
-        return self.interpreter.get_output(0).reshape(-1)
+    def __call__(self, x: NDArray[np.int8], *, reset: bool = False) -> NDArray[np.int8]:
+        """The output, flattened; reset: with an empty state."""
+        if reset:
+            self._runs.reset()
+        if self._model is not None:
+            x = as_type(x, self._model.input, self._source["dtype"])
+        self._runs.set_input(np.ascontiguousarray(x.reshape(self._source["shape"])), 0)
+        self._runs.invoke()
+        y = self._runs.get_output(0).reshape(-1)
+        if y.dtype == np.float32:
+            assert self._model is not None
+            q = np.rint(y / self._model.output.scale + self._model.output.zero_point)
+            assert np.array_equal(as_type(q, self._model.output, np.float32), y)
+            return q.astype(np.int8)
+        return (y.astype(np.int16) - 128 * (y.dtype == np.uint8)).astype(np.int8)
 
 
 class _Writer:
@@ -85,86 +112,61 @@ class _Writer:
         self.initial: list[tuple[str, NDArray[np.int8], Tensor]] = []  # variables: name, initial values, grid
 
     def activation(self, tensor: Tensor) -> int:
-        return self._tensor([1, *tensor.shape], schema.TensorType.INT8, [tensor.scale], [tensor.zero_point])
+        return self._tensor([1, *tensor.shape], TYPE.INT8, [tensor.scale], [tensor.zero_point])
 
     def op(self, model: QuantModel, op: Op, tensors: list[int]) -> None:
         """Writes one op; `tensors`: indices in the file of the model's tensors."""
         source, target = model.tensors[op.input], model.tensors[op.output]
         inputs, outputs = [tensors[i] for i in op.inputs], [tensors[op.output]]
         fused = ACTIVATIONS[op.mask_low, op.mask_high]
+        code, options = _CODES.get(op.kind), _OPTIONS.get(op.kind, lambda: None)()
+        maker = model.ops[op.input - 1] if op.input else op
         if op.kind == "dense":
             self._dense(model, op, tensors, fused)
-            return
-        if op.kind == "constant":
+        elif op.kind == "constant":
             self.tensors[tensors[op.output]].buffer = len(self.buffers)
             self.buffers.append(_buffer(op.values.tobytes()))
-            return
-        if op.kind == "pad" and op.stride != (1, 1):
-            return  # becomes part of a TRANSPOSE_CONV
-        maker = model.ops[op.input - 1] if op.input else op
-        if op.kind == "conv" and maker.kind == "pad" and maker.stride != (1, 1):
+        elif op.kind == "conv" and maker.kind == "pad" and maker.stride != (1, 1):
             self._transposed(model, op, maker, tensors, fused)
-            return
-        if op.kind == "gather":
+        elif op.kind == "gather":
             self._gather(model, op, inputs[0], outputs[0])
-            return
-        if op.kind == "mean":
-            inputs.append(self._ints([1, 2]))
-            options = schema.ReducerOptionsT(keepDims=True)
-        elif op.kind in ("average_pool", "max_pool"):
-            options = schema.Pool2DOptionsT(
-                padding=_padding(op, source, target),
-                strideH=op.stride[0],
-                strideW=op.stride[1],
-                filterHeight=op.kernel[0],
-                filterWidth=op.kernel[1],
-                fusedActivationFunction=fused,
-            )
-        elif op.kind in ("conv", "depthwise"):
-            options = schema.Conv2DOptionsT() if op.kind == "conv" else schema.DepthwiseConv2DOptionsT()
-            options.padding = _padding(op, source, target)
-            options.strideH, options.strideW = op.stride
-            options.dilationHFactor, options.dilationWFactor = op.dilation
-            options.fusedActivationFunction = fused
-            if op.kind == "depthwise":
-                options.depthMultiplier = target.shape[2] // source.shape[2]
-            inputs += self._weights(source, op)
-        elif op.kind == "add" and (op.multiplier < 0).any():
-            inputs = inputs[::-1] if op.multiplier[0] < 0 else inputs
-            self._operator(BUILTIN.SUB, inputs, outputs, schema.SubOptionsT(fusedActivationFunction=fused))
-            return
-        elif op.kind in ("add", "multiply"):
-            made = schema.AddOptionsT if op.kind == "add" else schema.MulOptionsT
-            options = made(fusedActivationFunction=fused)
-        elif op.kind in ("minimum", "maximum"):
-            options = schema.MaximumMinimumOptionsT()
-        elif op.kind in ("prelu", "squared_difference"):
-            options = None
-        elif op.kind == "matmul":
-            options = schema.BatchMatMulOptionsT(adjY=True)
-        elif op.kind == "concatenate":
-            options = schema.ConcatenationOptionsT(axis=op.axis)
-        elif op.kind == "pad":
-            sides = [(before, target.shape[i] - source.shape[i] - before) for i, before in enumerate(op.padding)]
-            inputs.append(self._ints([(0, 0), *sides, (0, 0)]))
-            options = schema.PadOptionsT()
         elif op.kind == "slice":
             self.part(inputs[0], outputs[0], op.axis, op.start, target.shape[op.axis - 1])
-            return
         elif op.kind == "history":
             self._history(model, op, inputs[0], outputs[0])
-            return
         elif op.kind == "reshape":
             self._reshape(inputs[0], outputs[0], [1, *target.shape])
-            return
         elif op.kind == "lookup":
             name = next(name for name in LOOKUPS if np.array_equal(lookup_table(name, source, target), op.table))
-            code, options = _LOOKUPS[name]
+            self._operator(_LOOKUPS[name][0], inputs, outputs, _LOOKUPS[name][1])
+        elif op.kind != "pad" or op.stride == (1, 1):  # others become part of a TRANSPOSE_CONV
+            if op.kind == "mean":
+                inputs.append(self._ints([1, 2]))
+            elif op.kind in ("average_pool", "max_pool"):
+                options = schema.Pool2DOptionsT(padding=_padding(op, source, target), fusedActivationFunction=fused)
+                options.strideH, options.strideW = op.stride
+                options.filterHeight, options.filterWidth = op.kernel
+            elif op.kind in ("conv", "depthwise"):
+                options = schema.Conv2DOptionsT() if op.kind == "conv" else schema.DepthwiseConv2DOptionsT()
+                options.padding = _padding(op, source, target)
+                options.strideH, options.strideW = op.stride
+                options.dilationHFactor, options.dilationWFactor = op.dilation
+                options.fusedActivationFunction = fused
+                if op.kind == "depthwise":
+                    options.depthMultiplier = target.shape[2] // source.shape[2]
+                inputs += self._weights(source, op)
+            elif op.kind == "add" and (op.multiplier < 0).any():
+                inputs = inputs[::-1] if op.multiplier[0] < 0 else inputs
+                code, options = BUILTIN.SUB, schema.SubOptionsT(fusedActivationFunction=fused)
+            elif op.kind in ("add", "multiply"):
+                made = schema.AddOptionsT if op.kind == "add" else schema.MulOptionsT
+                options = made(fusedActivationFunction=fused)
+            elif op.kind == "concatenate":
+                options = schema.ConcatenationOptionsT(axis=op.axis)
+            elif op.kind == "pad":
+                sides = [(before, target.shape[i] - source.shape[i] - before) for i, before in enumerate(op.padding)]
+                inputs.append(self._ints([(0, 0), *sides, (0, 0)]))
             self._operator(code, inputs, outputs, options)
-            return
-        else:
-            options = schema.SoftmaxOptionsT(beta=1.0)
-        self._operator(_CODES[op.kind], inputs, outputs, options)
 
     def _transposed(self, model: QuantModel, op: Op, pad: Op, tensors: list[int], fused: int) -> None:
         """Writes a TRANSPOSE_CONV for a pad with strides and the convolution after it."""
@@ -202,21 +204,21 @@ class _Writer:
     def _dense(self, model: QuantModel, op: Op, tensors: list[int], fused: int) -> None:
         """Writes a fully connected layer between two reshapes, as its input and output have two axes."""
         source, target = model.tensors[op.input], model.tensors[op.output]
-        flat = self._tensor([1, source.size], schema.TensorType.INT8, [source.scale], [source.zero_point])
+        flat = self._tensor([1, source.size], TYPE.INT8, [source.scale], [source.zero_point])
         self._reshape(tensors[op.input], flat, [1, source.size])
-        out = self._tensor([1, target.size], schema.TensorType.INT8, [target.scale], [target.zero_point])
+        out = self._tensor([1, target.size], TYPE.INT8, [target.scale], [target.zero_point])
         options = schema.FullyConnectedOptionsT(fusedActivationFunction=fused)
         inputs = [flat, *self._weights(source, op)]
-        self._operator(schema.BuiltinOperator.FULLY_CONNECTED, inputs, [out], options)
+        self._operator(BUILTIN.FULLY_CONNECTED, inputs, [out], options)
         self._reshape(out, tensors[op.output], [1, *target.shape])
 
     def _reshape(self, source: int, target: int, shape: list[int]) -> None:
         options = schema.ReshapeOptionsT(newShape=shape)
-        self._operator(schema.BuiltinOperator.RESHAPE, [source, self._ints(shape)], [target], options)
+        self._operator(BUILTIN.RESHAPE, [source, self._ints(shape)], [target], options)
 
     def _ints(self, values: list) -> int:
         array = np.array(values, np.int32)
-        return self._tensor(array.shape, schema.TensorType.INT32, data=array)
+        return self._tensor(array.shape, TYPE.INT32, data=array)
 
     def finish(self, source: int, target: int) -> bytes:
         graphs = [self._subgraph("main", [source], [target])]
@@ -224,15 +226,13 @@ class _Writer:
             graphs.append(self._initialization())
             self.tensors, self.operators = graphs[0].tensors, graphs[0].operators
             options = schema.CallOnceOptionsT(initSubgraphIndex=1)
-            self._operator(schema.BuiltinOperator.CALL_ONCE, [], [], options)
+            self._operator(BUILTIN.CALL_ONCE, [], [], options)
             graphs[0].operators = [self.operators[-1], *self.operators[:-1]]
         codes = [schema.OperatorCodeT(deprecatedBuiltinCode=min(c, 127), builtinCode=c, version=1) for c in self.codes]
         model = schema.ModelT(
             version=3, operatorCodes=codes, subgraphs=graphs, buffers=self.buffers, description="test"
         )
-        builder = flatbuffers.Builder(1024)
-        builder.Finish(model.Pack(builder), b"TFL3")
-        return bytes(builder.Output())
+        return packed(model)
 
     def _subgraph(self, name: str, inputs: list[int], outputs: list[int]) -> schema.SubGraphT:
         return schema.SubGraphT(
@@ -243,7 +243,7 @@ class _Writer:
         """The subgraph that initializes variables."""
         self.tensors, self.operators = [], []
         for name, values, tensor in self.initial:
-            data = self._tensor(values.shape, schema.TensorType.INT8, [tensor.scale], [tensor.zero_point], values)
+            data = self._tensor(values.shape, TYPE.INT8, [tensor.scale], [tensor.zero_point], values)
             self.assign(self.handle(name), data)
         return self._subgraph("NoOp", [], [])
 
@@ -256,28 +256,28 @@ class _Writer:
         mask = open_ends & ~(1 << axis)
         options = schema.StridedSliceOptionsT(beginMask=mask, endMask=mask if count else open_ends)
         bounds = [self._ints(values) for values in (begin, end, [1] * rank)]
-        self._operator(schema.BuiltinOperator.STRIDED_SLICE, [source, *bounds], [target], options)
+        self._operator(BUILTIN.STRIDED_SLICE, [source, *bounds], [target], options)
 
     def handle(self, name: str) -> int:
         """Writes the handle of a variable with this name; its tensor."""
-        resource = self._tensor([], schema.TensorType.RESOURCE)
+        resource = self._tensor([], TYPE.RESOURCE)
         options = schema.VarHandleOptionsT(container="", sharedName=name)
-        self._operator(schema.BuiltinOperator.VAR_HANDLE, [], [resource], options)
+        self._operator(BUILTIN.VAR_HANDLE, [], [resource], options)
         return resource
 
     def read(self, handle: int, shape: tuple[int, ...], tensor: Tensor) -> int:
         """Writes a read of a variable, on the grid of `tensor`; the value's tensor."""
-        value = self._tensor(shape, schema.TensorType.INT8, [tensor.scale], [tensor.zero_point])
-        self._operator(schema.BuiltinOperator.READ_VARIABLE, [handle], [value], schema.ReadVariableOptionsT())
+        value = self._tensor(shape, TYPE.INT8, [tensor.scale], [tensor.zero_point])
+        self._operator(BUILTIN.READ_VARIABLE, [handle], [value], schema.ReadVariableOptionsT())
         return value
 
     def assign(self, handle: int, value: int) -> None:
         options = schema.AssignVariableOptionsT()
-        self._operator(schema.BuiltinOperator.ASSIGN_VARIABLE, [handle, value], [], options)
+        self._operator(BUILTIN.ASSIGN_VARIABLE, [handle, value], [], options)
 
     def join(self, first: int, second: int, target: int, axis: int) -> None:
         options = schema.ConcatenationOptionsT(axis=axis)
-        self._operator(schema.BuiltinOperator.CONCATENATION, [first, second], [target], options)
+        self._operator(BUILTIN.CONCATENATION, [first, second], [target], options)
 
     def _history(self, model: QuantModel, op: Op, source: int, target: int) -> None:
         """Writes a ring buffer, in one of two forms: its variable has the older positions, or the whole output."""
@@ -292,14 +292,14 @@ class _Writer:
         if op.output % 2:
             held = self.read(handle, shape, tensor)
             self.join(held, source, target, axis + 1)
-            rest = self._tensor(shape, schema.TensorType.INT8, [tensor.scale], [tensor.zero_point])
+            rest = self._tensor(shape, TYPE.INT8, [tensor.scale], [tensor.zero_point])
             self.part(target, rest, axis + 1, -older, 0)
             self.assign(handle, rest)
         else:
             gone = np.full([new if i == axis + 1 else n for i, n in enumerate(shape)], 7, np.int8)
             initial = np.concatenate([gone, initial], axis=axis + 1)
             held = self.read(handle, (1, *tensor.shape), tensor)
-            rest = self._tensor(shape, schema.TensorType.INT8, [tensor.scale], [tensor.zero_point])
+            rest = self._tensor(shape, TYPE.INT8, [tensor.scale], [tensor.zero_point])
             self.part(held, rest, axis + 1, new, 0)
             self.join(rest, source, target, axis + 1)
             self.assign(handle, target)
@@ -312,9 +312,9 @@ class _Writer:
         shape = {"conv": op.weights.shape, "depthwise": (1, *op.weights.shape)}.get(op.kind, flat)
         zeros = [0] * len(scales)
         channels = 3 if op.kind == "depthwise" else 0
-        weights = self._tensor(shape, schema.TensorType.INT8, scales, zeros, op.weights, channels)
+        weights = self._tensor(shape, TYPE.INT8, scales, zeros, op.weights, channels)
         products = np.float32(source.scale) * np.asarray(scales, np.float32)
-        bias = self._tensor(op.bias.shape, schema.TensorType.INT32, products, zeros, op.bias)
+        bias = self._tensor(op.bias.shape, TYPE.INT32, products, zeros, op.bias)
         return [weights, bias]
 
     def _tensor(self, shape, kind: int, scales=(), zero_points=(), data: NDArray | None = None, axis: int = 0) -> int:
@@ -348,19 +348,15 @@ class _Writer:
 class Sketch(_Writer):
     """Builds a file: a chain of operators from one int8 input of any rank."""
 
-    def __init__(self, *shape: int, grid: tuple[float, int] = GRID, kind: int = schema.TensorType.INT8) -> None:
+    def __init__(self, *shape: int, grid: tuple[float, int] = GRID, kind: int = TYPE.INT8) -> None:
         super().__init__()
         self.rng = np.random.default_rng(sum(shape))
         self.first = self.last = self.tensor(shape, grid, kind)
 
-    def tensor(
-        self, shape: tuple[int, ...], grid: tuple[float, int] = GRID, kind: int = schema.TensorType.INT8, data=None
-    ) -> int:
+    def tensor(self, shape: tuple[int, ...], grid: tuple[float, int] = GRID, kind: int = TYPE.INT8, data=None) -> int:
         return self._tensor(list(shape), kind, [grid[0]], [grid[1]], data)
 
-    def add(
-        self, code: int, options, shape: tuple[int, ...], *others: int, grid=GRID, kind: int = schema.TensorType.INT8
-    ) -> Sketch:
+    def add(self, code: int, options, shape: tuple[int, ...], *others: int, grid=GRID, kind: int = TYPE.INT8) -> Sketch:
         """Appends an operator that reads the last tensor and `others`."""
         target = self.tensor(shape, grid, kind)
         self._operator(code, [self.last, *others], [target], options)
@@ -374,18 +370,21 @@ class Sketch(_Writer):
         return self.tensor(shape, (scale, 0), data=self.rng.integers(low, 128, shape).astype(np.int8))
 
     def bias(self, size: int) -> int:
-        return self.tensor(
-            (size,), (0.0005, 0), schema.TensorType.INT32, self.rng.integers(-500, 500, size).astype(np.int32)
-        )
+        return self.tensor((size,), (0.0005, 0), TYPE.INT32, self.rng.integers(-500, 500, size).astype(np.int32))
 
     def dense(self, inputs: int, outputs: int, **fields) -> Sketch:
         options = schema.FullyConnectedOptionsT(**fields)
-        return self.add(
-            schema.BuiltinOperator.FULLY_CONNECTED, options, (1, outputs), self.weights(outputs, inputs), -1
-        )
+        return self.add(BUILTIN.FULLY_CONNECTED, options, (1, outputs), self.weights(outputs, inputs), -1)
 
     def file(self) -> bytes:
         return self.finish(self.first, self.last)
+
+
+def packed(model: schema.ModelT) -> bytes:
+    """The file of a model."""
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def conv_options(**fields) -> schema.Conv2DOptionsT:

@@ -6,10 +6,9 @@ import functools
 from importlib.util import find_spec
 from pathlib import Path
 
-import audio_oracles
 import numpy as np
 from numpy.typing import NDArray
-from tflite_writer import schema
+from tflite_writer import TflmModel, packed, schema
 
 from edgelora.core.formats.elm import pack_model
 from edgelora.model.importers.tflite.convert import import_tflite
@@ -39,9 +38,7 @@ def ending_at(file: bytes, tensor: int) -> bytes:
     """The network with one of its inner tensors as output."""
     model = schema.ModelT.InitFromPackedBuf(bytearray(file))
     model.subgraphs[0].outputs, model.signatureDefs = [tensor], None
-    builder = schema.flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return packed(model)
 
 
 def inner_tensors(file: bytes) -> list[int]:
@@ -53,8 +50,8 @@ def inner_tensors(file: bytes) -> list[int]:
 
 def micro_outputs(file: bytes, frames: NDArray[np.int8]) -> list[list[int]]:
     """TensorFlow Lite Micro's output for each frame of a stream, as int8."""
-    found: list[list[int]] = audio_oracles.micro_outputs(file, frames).tolist()
-    return found
+    micro = TflmModel(file)
+    return [micro(frame).tolist() for frame in frames]
 
 
 @functools.cache
