@@ -8,7 +8,7 @@ import pytest
 from benchmarks import attention, attention_pico
 from benchmarks.attention import TASKS, AttentionBench, Learned
 from benchmarks.attention_ops import Learning, attend_decibels, gradient_cosines, norm_errors
-from benchmarks.attention_pico import Case, PicoBench, Step, Strokes
+from benchmarks.attention_pico import Case, PicoBench, Strokes
 from benchmarks.networks import image, language, quantized
 from edgelora.board.profiles import load_board
 from edgelora.board.romfs import make_romfs
@@ -104,15 +104,3 @@ def test_a_step_on_a_virtual_pico_takes_its_time() -> None:
     told = PicoBench({"har": found}, {"keystroke": Strokes(8.0, 10.0, 5.0, 6.0, 1000)}, {}).as_json()
     assert told["cycles"] == {"har_step": round(found.step_ms * 125_000), "keystroke_ms": 8.0, "keystroke_ms_200": 5.0}
     assert told["arena"] == {"har": found.arena, "keystroke": 1000}
-
-
-def test_images_a_second_are_those_of_steps() -> None:
-    step = Step(300.0, 1600.0, 800.0, 300.0, 1600.0, 800.0, 1 << 17, 4096, 3)
-    told = PicoBench({"cct": step}, {"stories": Strokes(40.0, 50.0, 25.0, 30.0, 2000)}, {}).as_json()
-    assert {key: told["cct"][key] for key in ("images_per_s_cached", "images_per_s", "arena", "trainables")} == {
-        "images_per_s_cached": 1.25,
-        "images_per_s": 0.62,
-        "arena": 1 << 17,
-        "trainables": 4096,
-    }
-    assert told["stories"]["tokens_per_s_200"] == 40.0
