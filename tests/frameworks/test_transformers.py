@@ -1,5 +1,6 @@
 """Language models and LoRA of Transformers and PEFT: the same logits from their files, and from ours."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,14 @@ import peft as hugging_face
 import pytest
 import torch
 import transformers
+from language_checkpoints import drawn_adapter
 
 import edgelora
-from edgelora.core.formats.ela import Adapter, AdapterLayer
-from edgelora.core.formats.elm import base_id
 from edgelora.model.datasets.text import windows
 from edgelora.model.floatnet import layers
 from edgelora.model.importers import peft
 from edgelora.model.importers.language_models import load_language_model
+from edgelora.model.quantization.adapter_fit import real_change
 from edgelora.model.quantization.fidelity import compare_adapter
 
 LENGTH, SYMBOLS = 32, 96
@@ -36,6 +37,7 @@ MODELS = {
     "llama": lambda: transformers.LlamaForCausalLM(
         transformers.LlamaConfig(**LLAMA, attention_bias=True, mlp_bias=True, head_dim=12, rms_norm_eps=1e-3)
     ),
+    "two bytes": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA | {"vocab_size": 300})),
     "rope": lambda: transformers.LlamaForCausalLM(
         transformers.LlamaConfig(**LLAMA, rope_parameters={"rope_type": "default", "rope_theta": 500.0})
     ),
@@ -84,6 +86,7 @@ def test_half_precision(tmp_path: Path, dtype: torch.dtype) -> None:
 
 LORAS = {
     "llama": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"],
+    "two bytes": ["q_proj", "lm_head"],
     "gpt2": ["c_attn", "c_proj", "c_fc"],
 }
 
@@ -113,8 +116,11 @@ def test_lora_of_peft_on_the_chip(tmp_path: Path, name: str) -> None:
     modules = peft.load_checkpoint(tmp_path / "lora")
     wanted = logits(model, text.x)
     assert base.net and np.abs(layers.predict(peft.with_lora(base.net, modules), text.x) - wanted).max() < 1e-4
-    found = peft.import_adapter(base.elm, modules, x=text.x, y=text.y, net=base.net).fidelity
+    imported = peft.import_adapter(base.elm, modules, x=text.x, y=text.y, net=base.net)
+    assert all(base.net.layers[fit.op].name == fit.module for fit in imported.fits)
+    found = imported.fidelity
     assert found and found.bits and found.float_bits and abs(found.bits - found.float_bits) < 0.02
+    assert not found.lost and "bits a symbol: it" in found.message("it")
 
 
 @pytest.mark.parametrize("name", LORAS)
@@ -123,18 +129,19 @@ def test_an_adapter_of_the_chip_in_peft(tmp_path: Path, name: str) -> None:
     plain = made(name)
     plain.save_pretrained(tmp_path / "m")
     base = edgelora.from_language_model(tmp_path / "m", IDS, LENGTH)
-    rng, adapter = np.random.default_rng(0), Adapter(base_id(base.elm), 0, a_stored=True)
-    for index, op in enumerate(base.model.ops):
-        if op.is_matrix and op.weights is not None:
-            a = rng.integers(-127, 128, (2, op.weights[0].size)).astype(np.int8)
-            b = rng.integers(-9, 10, (len(op.weights), 2)).astype(np.int8)
-            adapter.layers.append(AdapterLayer(index, a, b, op.t_shift, op.branch_shift))
+    adapter = drawn_adapter(base.elm)
     peft.export_adapter(adapter, base.model, tmp_path / "out", net=base.net)
+    written = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert written["fan_in_fan_out"] is (name == "gpt2")  # PEFT warns otherwise
     loaded = hugging_face.PeftModel.from_pretrained(plain, tmp_path / "out").eval()
     text = windows(IDS[-700:], LENGTH, LENGTH)
     wanted = logits(loaded, text.x)
     assert base.net and np.abs(wanted - layers.predict(base.net, text.x)).max() > 0.1
     merged = peft.with_lora(base.net, peft.load_checkpoint(tmp_path / "out"))
     assert np.abs(layers.predict(merged, text.x) - wanted).max() < 1e-4
+    for layer in adapter.layers:
+        before, after = base.net.layers[layer.op].weights, merged.layers[layer.op].weights
+        change = real_change(base.model, layer)
+        assert np.allclose((after - before).reshape(change.shape), change, atol=1e-5 * np.abs(change).max() + 1e-7)
     near = compare_adapter(base.elm, adapter, wanted, text.x, text.y)
     assert near.bits and near.float_bits and abs(near.bits - near.float_bits) < 0.02
