@@ -33,6 +33,7 @@ from edgelora.model.importers.tflite.operators import HANDLERS
 from edgelora.model.quantization.quantize import quantize
 
 pytest.importorskip("tflite_micro")
+from tflite_mutants import real_parts, shapes
 from tflite_writer import BUILTIN, GRID, TYPE, Sketch, TflmModel, _Writer, conv_options, packed, schema, write_tflite
 
 KERAS = ROOT / ".build" / "keras-models"
@@ -739,8 +740,8 @@ def test_operators_newer_than_the_schema_are_told() -> None:
 SIGNALLING = np.array([0x7F800001], "<u4").view("<f4")  # a signalling NaN, for which arithmetic warns
 
 
-def grids(count: int) -> schema.QuantizationParametersT:
-    return schema.QuantizationParametersT(scale=[0.01] * count, zeroPoint=[0] * count)
+def grids(count: int, axis: int = 0) -> schema.QuantizationParametersT:
+    return schema.QuantizationParametersT(scale=[0.01] * count, zeroPoint=[0] * count, quantizedDimension=axis)
 
 
 @pytest.mark.parametrize(
@@ -756,6 +757,8 @@ def grids(count: int) -> schema.QuantizationParametersT:
         (lambda w: setattr(w.tensors[1].quantization, "zeroPoint", [1]), "one zero point for each scale, all 0"),
         (lambda w: setattr(w.tensors[1].quantization, "scale", [1.0, 2.0]), "one zero point for each scale, all 0"),
         (lambda w: setattr(w.tensors[1], "quantization", grids(2)), "one scale, or one per channel"),
+        (lambda w: setattr(w.tensors[1], "quantization", grids(3, 1)), "scales along axis 1, must be 0"),
+        (lambda w: setattr(w.tensors[0], "shape", [1, 1 << 15, 1 << 15]), "has 1073741824 elements, the limit is"),
         (lambda w: setattr(w.tensors[2], "type", TYPE.UINT8), "uint8 .the older"),
         (lambda w: setattr(w.tensors[2], "quantization", None), "one scale and zero point"),
         (lambda w: setattr(w.tensors[2].quantization, "scale", [float("nan")]), "has scale nan"),
@@ -805,6 +808,27 @@ def test_damage_is_reported(change: Callable[[_Writer], None], message: str) -> 
                 BUILTIN.CONV_2D, conv_options(padding=1), (1, 5, 4, 4), s.weights(4, 1, 1, 6), s.bias(4)
             ),
             "output is 5x4, must be 4x4",
+        ),
+        (
+            lambda: Sketch(1, 4).add(BUILTIN.LOGISTIC, None, (1, 4)),
+            "output scale and zero point are .*, must be",
+        ),
+        (
+            lambda: Sketch(1, 4).add(BUILTIN.SHAPE, schema.ShapeOptionsT(outType=TYPE.INT32), (2,)),
+            "is int8, must be int32",
+        ),
+        (lambda: Sketch(1, 4).add(BUILTIN.SQUEEZE, schema.SqueezeOptionsT(), (5,)), r"makes \[5\] from \[1, 4\]"),
+        (
+            lambda: (s := Sketch(1, 9, 4)).add(
+                BUILTIN.FULLY_CONNECTED, schema.FullyConnectedOptionsT(keepNumDims=True), (1, 8, 6), s.weights(6, 4), -1
+            ),
+            r"output has shape \[1, 8, 6\], must be \[1, 9, 6\]$",
+        ),
+        (
+            lambda: (s := Sketch(1, 3, 4)).add(
+                BUILTIN.CONCATENATION, schema.ConcatenationOptionsT(axis=7), (1, 3, 8), s.first
+            ),
+            "axis 7 of 3",
         ),
         (lambda: product((1, 5, 3)), "operator 0 BATCH_MATMUL .* multiplies"),
         (lambda: product((1, 2, 6, 3)), "operator 0 BATCH_MATMUL .* multiplies"),
@@ -928,10 +952,21 @@ def real(name: str, more: int = 0, before: int | None = None) -> Sketch:
     return sketch.add(BUILTIN.QUANTIZE, schema.QuantizeOptionsT(), shape)
 
 
-def test_a_transposed_convolution_of_another_shape_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("tensor", "shape", "message"),
+    [(-1, [1, 8, 5, 4], "declared is .1, 8, 6, 4."), (2, [4, 3, 2, 6], "for 5 channels in, 4 out")],
+)
+def test_transposed_convolutions_of_other_shapes_are_refused(tensor: int, shape: list[int], message: str) -> None:
     other = transposed((1, 8, 6, 4), schema.Padding.SAME, strideH=2, strideW=2)
-    other.tensors[other.last].shape = [1, 8, 5, 4]
-    refuse(other, "declared is .1, 8, 6, 4.")
+    other.tensors[other.last if tensor < 0 else tensor].shape = shape
+    refuse(other, message)
+
+
+def test_damage_between_operators_is_refused() -> None:
+    refuse(shapes(5), "element 5 of 4: the file is damaged")
+    model = schema.ModelT.InitFromPackedBuf(bytearray(real_parts()))
+    model.subgraphs[0].tensors[model.subgraphs[0].operators[2].outputs[0]].type = TYPE.INT8
+    refuse(packed(model), "makes another type than float32 from floats")
 
 
 def dead_channels(kind: str, bias: list[int], live: int = 0, fused: int = 1) -> Sketch:

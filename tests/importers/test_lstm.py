@@ -143,6 +143,10 @@ def with_input(place: int, index: int) -> Callable[[LstmSketch, list[int]], None
     return lambda sketch, inputs: inputs.__setitem__(place, inputs[index] if index >= 0 else -1)
 
 
+def with_computed_bounds(sketch: LstmSketch, inputs: list[int]) -> None:
+    sketch.last_step().operators[-1].inputs[1] = 0
+
+
 @pytest.mark.parametrize(
     ("file", "message"),
     [
@@ -154,6 +158,7 @@ def with_input(place: int, index: int) -> Callable[[LstmSketch, list[int]], None
         (lambda: changed(with_input(2, -1)), "input 2 is missing"),
         (lambda: changed(with_input(13, -1)), "omits its bias"),
         (lambda: changed(with_option("fusedActivationFunction", 1)), "activation is number 1, must be tanh"),
+        (lambda: changed(with_computed_bounds), "must be constant integers"),
         (lambda: changed(with_option("timeMajor", True)), "first axis is time"),
         (lambda: changed(with_option("cellClip", float("nan"))), "clips its cell at nan"),
         (lambda: changed(with_option("cellClip", -1.0)), "clips its cell at -1"),

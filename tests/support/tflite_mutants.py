@@ -205,13 +205,13 @@ def real_parts() -> bytes:
     return sketch.add(BUILTIN.MUL, schema.MulOptionsT(), (1, 4), last).file()
 
 
-def shapes() -> bytes:
+def shapes(element: int = 0) -> bytes:
     """SHAPE, STRIDED_SLICE and PACK, as from Flatten with a dynamic batch."""
     sketch = Sketch(1, 3, 4, 2)
     source = sketch.last
     shape, one, both = (sketch._tensor(side, TYPE.INT32) for side in ([4], [], [2]))
     sketch._operator(BUILTIN.SHAPE, [source], [shape], schema.ShapeOptionsT(outType=TYPE.INT32))
-    ends = [sketch.ints(0), sketch.ints(1), sketch.ints(1)]
+    ends = [sketch.ints(element), sketch.ints(element + 1), sketch.ints(1)]
     sketch._operator(BUILTIN.STRIDED_SLICE, [shape, *ends], [one], schema.StridedSliceOptionsT(shrinkAxisMask=1))
     rest = sketch._tensor([], TYPE.INT32, data=np.array(-1, np.int32))
     sketch._operator(BUILTIN.PACK, [one, rest], [both], schema.PackOptionsT(valuesCount=2))
