@@ -39,7 +39,7 @@ def test_host_and_core_agree_on_what_is_right(models: list[QuantModel], turn: in
     refused = 0
     for at in [*range(16, tables), *rng.integers(tables, len(data), 300)]:
         values = (0, 1, 2, 3, 4, 127, 128, 200, 255, data[at] ^ 1, int(rng.integers(256)))
-        for value in rng.choice(values, rounds(8), replace=False).tolist() if not FULL else values:
+        for value in rng.choice(values, rounds(16), replace=False).tolist() if not FULL else values:
             changed = bytearray(data)
             changed[at] = value
             changed[16:24] = base_id(changed)
