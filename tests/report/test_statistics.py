@@ -25,11 +25,6 @@ def test_mean_interval(count: int, t: float) -> None:
     assert mean_interval(values[:5]) is None
 
 
-def test_verdicts_of_errors() -> None:
-    gaps = (Interval(-2, -1), Interval(1, 2), Interval(-1, 1), Interval(-1, 0), None)
-    assert [difference_verdict(gap) for gap in gaps] == ["better", "worse", *["no measurable difference"] * 3]
-
-
 def test_an_interval_needs_samples() -> None:
     assert wilson(0.5, 0) is None
 
@@ -49,5 +44,8 @@ def test_sign_test_of_many() -> None:
 
 
 def test_verdicts() -> None:
-    said = [verdict(*counts) for counts in ((6, 0), (0, 6), (5, 0), (0, 5), (0, 0))]
-    assert said == ["better", "worse", *["no measurable difference"] * 3]
+    """Of counts of changed samples, and of errors' differences."""
+    expected = ["better", "worse", *["no measurable difference"] * 3]
+    assert [verdict(*counts) for counts in ((6, 0), (0, 6), (5, 0), (0, 5), (0, 0))] == expected
+    gaps = (Interval(-2, -1), Interval(1, 2), Interval(-1, 1), Interval(-1, 0), None)
+    assert [difference_verdict(gap) for gap in gaps] == expected

@@ -469,12 +469,12 @@ def test_a_board_that_ignores_ctrl_c_has_its_power_cut(studios: Callable, pages:
 
 def test_two_adapters_on_the_same_samples(session: BoardSession, adapter: Path, tmp_path: Path) -> None:
     """The board's answers equal the twin's for each sample, with an adapter and with none; its store is unchanged."""
-    base, book = load_base(BASE), ProjectSamples(SimpleNamespace(folder=tmp_path))
+    base, collection = load_base(BASE), ProjectSamples(SimpleNamespace(folder=tmp_path))
     drawn = np.random.default_rng(1)
     for name, scale in (("still", 0.1), ("wild", 2.0)):
         text = "\n".join(",".join(f"{value:.4f}" for value in row) for row in drawn.normal(0, scale, (300, 6)))
-        book.drop(f"{name}.csv", text.encode(), name, base)
-    data = book.dataset(base)
+        collection.drop(f"{name}.csv", text.encode(), name, base)
+    data = collection.dataset(base)
     assert data is not None
     put = session.submit("put", lambda link, job: link.store_put("walk", adapter.read_bytes()))
     assert put.wait(60) and put.result == 1

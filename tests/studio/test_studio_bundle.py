@@ -147,9 +147,10 @@ def test_a_sample_project_by_one_click(tmp_path: Path) -> None:
         await page.see("files added")
 
     one, other = (visit(tmp_path / name, story) for name, story in (("project", makes), ("other", takes)))
-    book = one.of(ProjectSamples)
-    assert {label: len(book.of(label)) for label in book.labels} == dict.fromkeys(bundle.GESTURES, bundle.SAMPLES)
+    collection = one.of(ProjectSamples)
+    counts = {label: len(collection.of(label)) for label in collection.labels}
+    assert counts == dict.fromkeys(bundle.GESTURES, bundle.SAMPLES)
     assert (tmp_path / "project/recordings/row.csv").exists()
-    assert len(other.of(ProjectSamples)) == len(book)
+    assert len(other.of(ProjectSamples)) == len(collection)
     with pytest.raises(InputError, match="samples of its own"):
         bundle.put_samples(one)

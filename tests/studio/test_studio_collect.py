@@ -38,7 +38,7 @@ from edgelora.model.datasets import keywords
 from edgelora.model.datasets.dataset import held_out
 from edgelora.model.datasets.recordings import inputs_of, load_capture
 from edgelora.model.datasets.speech import RATE
-from edgelora.studio import samples as books
+from edgelora.studio import samples as samples_module
 from edgelora.studio.capture import Taker
 from edgelora.studio.samples import ProjectSamples
 
@@ -50,12 +50,12 @@ import numpy as np
 from sensing import motion_base
 from edgelora.studio.samples import ProjectSamples
 base = motion_base()
-book = ProjectSamples(SimpleNamespace(folder=Path(sys.argv[1])))
+collection = ProjectSamples(SimpleNamespace(folder=Path(sys.argv[1])))
 for i in range(100000):
-    book.take("ab"[i % 2], np.full((100, 6), i, np.int16), base.model.signal, base.model.input.shape)
+    collection.take("ab"[i % 2], np.full((100, 6), i, np.int16), base.model.signal, base.model.input.shape)
     print(i, flush=True)
     if i % 3 == 2:
-        book.relabel([book.samples[-1].id], "c")
+        collection.relabel([collection.samples[-1].id], "c")
 """
 
 
@@ -71,76 +71,78 @@ def base() -> Base:
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> ProjectSamples:
+def collection(tmp_path: Path) -> ProjectSamples:
     return ProjectSamples(SimpleNamespace(folder=tmp_path))
 
 
-def take(book: ProjectSamples, base: Base, label: str, value: int) -> str:
+def take(collection: ProjectSamples, base: Base, label: str, value: int) -> str:
     assert base.model.signal
-    return book.take(label, np.full((100, 6), value, np.int16), base.model.signal, base.model.input.shape).id
+    return collection.take(label, np.full((100, 6), value, np.int16), base.model.signal, base.model.input.shape).id
 
 
-def reopened(book: ProjectSamples) -> ProjectSamples:
-    return ProjectSamples(SimpleNamespace(folder=book.folder.parent))
+def reopened(collection: ProjectSamples) -> ProjectSamples:
+    return ProjectSamples(SimpleNamespace(folder=collection.folder.parent))
 
 
-def test_samples_train_as_they_were_measured(book: ProjectSamples, base: Base, tmp_path: Path) -> None:
+def test_samples_train_as_they_were_measured(collection: ProjectSamples, base: Base, tmp_path: Path) -> None:
     """Inputs are computed from counts, a quarter of each class is held out, and commands accept the files."""
     signal = base.model.signal
-    assert signal and book.dataset() is None
+    assert signal and collection.dataset() is None
     for i in range(9):
-        take(book, base, "up", 100 * i)
-    take(book, base, "dówn it", -5)
-    data = book.dataset()
+        take(collection, base, "up", 100 * i)
+    take(collection, base, "dówn it", -5)
+    data = collection.dataset()
     assert data and data.labels == ["up", "dówn it"] and data.signal == signal and data.x.shape == (10, 1, 100, 6)
     assert np.allclose(data.x[3, 0], inputs_of(np.full((100, 6), 300, np.int16), signal))
-    assert np.array_equal(book.held(), held_out(data.y)) and book.held().tolist() == 7 * [False] + 2 * [True] + [False]
-    again = book.dataset(base)
+    held = 7 * [False] + 2 * [True] + [False]
+    assert collection.held().tolist() == held_out(data.y).tolist() == held
+    again = collection.dataset(base)
     assert again and np.array_equal(again.x, data.x)
     (tmp_path / "base.elm").write_bytes(base.elm)
-    files = sorted(map(str, book.folder.glob("*.npz")))
+    files = sorted(map(str, collection.folder.glob("*.npz")))
     told = result("convert", *files, "--base", tmp_path / "base.elm", "-o", tmp_path / "all.npz")
     assert told["windows"] == {"dówn it": 1, "up": 9}
-    assert [(c.label, c.kept, c.held, bool(c.missing)) for c in book.classes] == [
+    assert [(c.label, c.kept, c.held, bool(c.missing)) for c in collection.classes] == [
         ("up", 7, 2, False),
         ("dówn it", 1, 0, True),
     ]
-    with wave.open(io.BytesIO(book.wav(book.samples[3]))) as sound:
+    with wave.open(io.BytesIO(collection.wav(collection.samples[3]))) as sound:
         assert (sound.getframerate(), sound.getnchannels(), sound.getnframes()) == (50, 6, 100)
 
 
-def test_each_change_can_be_undone(book: ProjectSamples, base: Base) -> None:
-    ids = [take(book, base, label, i) for i, label in enumerate("aabb")]
+def test_each_change_can_be_undone(collection: ProjectSamples, base: Base) -> None:
+    ids = [take(collection, base, label, i) for i, label in enumerate("aabb")]
 
     def now() -> list[tuple[str, str]]:
-        return [(sample.id, sample.label) for sample in book.samples]
+        return [(sample.id, sample.label) for sample in collection.samples]
 
     changes: list[Callable[[], object]] = [
-        lambda: book.relabel(ids[:2], "b"),
-        lambda: book.remove(ids[1:3]),
-        lambda: book.rename_class("b", "other"),
-        lambda: book.remove_class("other"),
-        lambda: book.name_class("empty"),
-        lambda: take(book, base, "a", 9),
+        lambda: collection.relabel(ids[:2], "b"),
+        lambda: collection.remove(ids[1:3]),
+        lambda: collection.rename_class("b", "other"),
+        lambda: collection.remove_class("other"),
+        lambda: collection.name_class("empty"),
+        lambda: take(collection, base, "a", 9),
     ]
     before = []
     for change in changes:
-        before.append((now(), book.labels))
-        version = book.version
+        before.append((now(), collection.labels))
+        version = collection.version
         change()
-        assert (now(), book.labels) != before[-1] and book.version > version
-        assert [(s.id, s.label) for s in reopened(book).samples] == now() and reopened(book).labels == book.labels
+        assert (now(), collection.labels) != before[-1] and collection.version > version
+        again = reopened(collection)
+        assert [(s.id, s.label) for s in again.samples] == now() and again.labels == collection.labels
     while before:
-        assert book.undo() and (now(), set(book.labels)) == (before[-1][0], set(before[-1][1]))
+        assert collection.undo() and (now(), set(collection.labels)) == (before[-1][0], set(before[-1][1]))
         before.pop()
     for _ in ids:
-        assert book.undo()
-    assert not len(book) and not book.can_undo and book.undo() == ""
+        assert collection.undo()
+    assert not len(collection) and not collection.can_undo and collection.undo() == ""
     for name in ("", " ", "a/b", "..", "a.b", "x" * 41, "a\nb", "con:", "a\\b", "\u202eabc"):
         with pytest.raises(InputError, match="not a class name"):
-            book.name_class(name)
+            collection.name_class(name)
     with pytest.raises(InputError, match="no longer exists"):
-        book.remove(["7"])
+        collection.remove(["7"])
 
 
 def test_a_killed_studio_leaves_whole_samples(tmp_path: Path) -> None:
@@ -154,35 +156,35 @@ def test_a_killed_studio_leaves_whole_samples(tmp_path: Path) -> None:
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
         told = 1 + len([line for line in process.communicate()[0].split("\n") if line])
-        book = ProjectSamples(SimpleNamespace(folder=tmp_path))
-        assert told <= len(book) <= told + 1 and not book.left_out()
-        values = [int(book.window(sample).counts[0, 0]) for sample in book.samples]
-        assert values == list(range(len(book)))
-        for file in book.folder.glob("*.npz"):
+        collection = ProjectSamples(SimpleNamespace(folder=tmp_path))
+        assert told <= len(collection) <= told + 1 and not collection.left_out()
+        values = [int(collection.window(sample).counts[0, 0]) for sample in collection.samples]
+        assert values == list(range(len(collection)))
+        for file in collection.folder.glob("*.npz"):
             file.unlink()
 
 
-def test_files_that_are_dropped_in(book: ProjectSamples, base: Base) -> None:
+def test_files_that_are_dropped_in(collection: ProjectSamples, base: Base) -> None:
     """Recordings by filename, in counts or units; data sets by their labels; nothing from an invalid file."""
     signal = base.model.signal
     assert signal
     counts = waves(260)
 
-    assert len(book.drop("wave.1.csv", csv(counts, "%d"), "", base)) == 4  # one every 50
-    assert np.array_equal(book.window(book.samples[1]).counts, counts[50:150])
+    assert len(collection.drop("wave.1.csv", csv(counts, "%d"), "", base)) == 4  # one every 50
+    assert np.array_equal(collection.window(collection.samples[1]).counts, counts[50:150])
     units = counts[:100] * np.array(signal.scales)
-    (one,) = book.drop("../../rest.csv", csv(units, "%.9f"), "", base)
-    assert one.label == "rest" and np.array_equal(book.window(one).counts, counts[:100])
+    (one,) = collection.drop("../../rest.csv", csv(units, "%.9f"), "", base)
+    assert one.label == "rest" and np.array_equal(collection.window(one).counts, counts[:100])
     recording = io.BytesIO()
     np.savez(recording, samples=counts[:150], rate=50)
-    assert {sample.label for sample in book.drop("x.npz", recording.getvalue(), "given", base)} == {"given"}
+    assert {sample.label for sample in collection.drop("x.npz", recording.getvalue(), "given", base)} == {"given"}
     labelled = io.BytesIO()
     x = inputs_of(counts[:200].reshape(2, 1, 100, 6), signal)
     np.savez(labelled, x=x, y=np.array([1, 0]), labels=np.array(["rest", "wave"]))
-    dropped = book.drop("set.npz", labelled.getvalue(), "", base)
+    dropped = collection.drop("set.npz", labelled.getvalue(), "", base)
     assert [sample.label for sample in dropped] == ["wave", "rest"]
-    assert np.array_equal(book.window(dropped[1]).counts, counts[100:200])
-    assert book.undo() == "2 samples" and len(book) == 7
+    assert np.array_equal(collection.window(dropped[1]).counts, counts[100:200])
+    assert collection.undo() == "2 samples" and len(collection) == 7
     bad = {
         "short.csv": csv(counts[:99], "%d"),
         "wide.csv": csv(counts[:, :5], "%d"),
@@ -195,21 +197,21 @@ def test_files_that_are_dropped_in(book: ProjectSamples, base: Base) -> None:
     }
     for name, content in bad.items():
         with pytest.raises(InputError) as error:
-            book.drop(name, content, "", base)
+            collection.drop(name, content, "", base)
         said, remedy = str(error.value), error.value.remedy
         assert "/tmp" not in said, "no folder of this computer is told"
         assert not remedy or said.count(remedy) == 1
-    assert len(book) == 7 and len(reopened(book)) == 7
-    (book.folder / "odd.77.npz").write_bytes(b"nothing")
-    (book.folder / "no sample.npz").write_bytes(b"nothing")
-    damaged = reopened(book)
+    assert len(collection) == 7 and len(reopened(collection)) == 7
+    (collection.folder / "odd.77.npz").write_bytes(b"nothing")
+    (collection.folder / "no sample.npz").write_bytes(b"nothing")
+    damaged = reopened(collection)
     assert len(damaged) == 8 and len(damaged.left_out()) == 1 and len(damaged.dataset() or ()) == 7
 
 
 def test_pages_do_not_wait_for_a_file_that_is_kept(
-    book: ProjectSamples, base: Base, monkeypatch: pytest.MonkeyPatch
+    collection: ProjectSamples, base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The book answers and adds a class while a thread writes a dropped file."""
+    """The collection answers and adds a class while a thread writes a dropped file."""
     writing, named = threading.Event(), threading.Event()
 
     def slow(path: Path, arrays: Any) -> None:
@@ -217,36 +219,36 @@ def test_pages_do_not_wait_for_a_file_that_is_kept(
         assert named.wait(60)
         write_npz(path, arrays)
 
-    monkeypatch.setattr(books, "write_npz", slow)
-    dropping = threading.Thread(target=book.drop, args=("wave.csv", csv(waves(300), "%d"), "", base))
+    monkeypatch.setattr(samples_module, "write_npz", slow)
+    dropping = threading.Thread(target=collection.drop, args=("wave.csv", csv(waves(300), "%d"), "", base))
     dropping.start()
     assert writing.wait(60)
-    assert book.name_class("rest") == "rest" and book.dataset(base) is None
+    assert collection.name_class("rest") == "rest" and collection.dataset(base) is None
     named.set()
     dropping.join(60)
-    assert [entry.kept + entry.held for entry in book.classes] == [0, 5]
+    assert [entry.kept + entry.held for entry in collection.classes] == [0, 5]
 
 
-def test_a_sample_that_somebody_put_there_may_be_large(book: ProjectSamples, base: Base) -> None:
-    (one,) = book.drop("wave.csv", csv(waves(100), "%d"), "", base)
-    np.savez_compressed(book.folder / one.name, samples=np.zeros(64 << 20, np.int8))
-    assert len(book.left_out(base)) == 1 and "once unpacked" in book.left_out(base)[0]
+def test_a_sample_that_somebody_put_there_may_be_large(collection: ProjectSamples, base: Base) -> None:
+    (one,) = collection.drop("wave.csv", csv(waves(100), "%d"), "", base)
+    np.savez_compressed(collection.folder / one.name, samples=np.zeros(64 << 20, np.int8))
+    assert len(collection.left_out(base)) == 1 and "once unpacked" in collection.left_out(base)[0]
 
 
 def test_a_folder_that_is_gone_and_a_disk_that_is_full(
-    book: ProjectSamples, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    collection: ProjectSamples, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is partly kept or saved elsewhere, existing samples stay, and it works again as soon as possible."""
     assert base.model.signal
     window = np.zeros((100, 6), np.int16), base.model.signal, base.model.input.shape
     labels = ["\u0645\u0648\u062c\u0629", "\U0001f44b", *(f"class {i}" for i in range(60))]
-    book.take_all([(label, window[0]) for label in labels], *window[1:])
-    moved = book.folder.rename(tmp_path / "moved")
-    for change in (lambda: book.take("wave", *window), lambda: book.name_class("wave")):
+    collection.take_all([(label, window[0]) for label in labels], *window[1:])
+    moved = collection.folder.rename(tmp_path / "moved")
+    for change in (lambda: collection.take("wave", *window), lambda: collection.name_class("wave")):
         with pytest.raises(InputError, match="no longer exists"):
             change()
-        assert not book.folder.exists()
-    moved.rename(book.folder)
+        assert not collection.folder.exists()
+    moved.rename(collection.folder)
     made: list[Path] = []
     keep = os.replace
 
@@ -259,14 +261,14 @@ def test_a_folder_that_is_gone_and_a_disk_that_is_full(
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
         with pytest.raises(OSError, match="No space left"):
-            book.take_all([("wave", window[0])] * 3, *window[1:])
-    assert made and list(book.folder.glob("wave.*")) == []
+            collection.take_all([("wave", window[0])] * 3, *window[1:])
+    assert made and list(collection.folder.glob("wave.*")) == []
     again = ProjectSamples(SimpleNamespace(folder=tmp_path))
-    assert [sample.label for sample in again.samples] == labels == [sample.label for sample in book.samples]
-    assert book.take("wave", *window).label == "wave"
+    assert [sample.label for sample in again.samples] == labels == [sample.label for sample in collection.samples]
+    assert collection.take("wave", *window).label == "wave"
 
 
-def test_sound_is_kept_raw_and_trains_as_a_board_records_it(book: ProjectSamples) -> None:
+def test_sound_is_kept_raw_and_trains_as_a_board_records_it(collection: ProjectSamples) -> None:
     elm, _ = layers_and_adapters((3 * AUDIO_SIZE, 5), 0)
     model = unpack_model(elm)
     model.signal = audio_signal(3, 1, Normal(0.01))
@@ -274,18 +276,18 @@ def test_sound_is_kept_raw_and_trains_as_a_board_records_it(book: ProjectSamples
     window = model.signal.window
     sound = np.random.default_rng(1).normal(0, 3000, (4 * window, 1)).astype(np.int16)
     for label, start in (("yes", 0), ("no", window), ("yes", 2 * window)):
-        book.take(label, sound[start : start + window], model.signal, model.input.shape)
-    data = book.dataset(base)
+        collection.take(label, sound[start : start + window], model.signal, model.input.shape)
+    data = collection.dataset(base)
     windows = [(label, sound[start : start + window]) for label, start in ((0, 0), (1, window), (0, 2 * window))]
     takes = [Take(np.concatenate([lead_of(counts, model.signal), counts]), label) for label, counts in windows]
     assert data and np.array_equal(base.samples(data).x, as_recorded(base, takes).x)
-    assert book.thumbnail(book.samples[0])["kind"] == "sound"
+    assert collection.thumbnail(collection.samples[0])["kind"] == "sound"
     other = replace(model.signal, rate=8000.0)
-    book.take("yes", sound[:window], other, model.input.shape)
-    assert len(book.left_out(base)) == 1 and len(book.dataset(base) or ()) == 3
+    collection.take("yes", sound[:window], other, model.input.shape)
+    assert len(collection.left_out(base)) == 1 and len(collection.dataset(base) or ()) == 3
 
 
-def test_windows_begin_after_the_countdown(book: ProjectSamples, base: Base) -> None:
+def test_windows_begin_after_the_countdown(collection: ProjectSamples, base: Base) -> None:
     """Counted in samples: the window begins when the countdown ends; lost samples are reported."""
     signal = base.model.signal
     assert signal
@@ -295,10 +297,10 @@ def test_windows_begin_after_the_countdown(book: ProjectSamples, base: Base) -> 
     live.metadata = SimpleNamespace(rate=50.0, window=100)
     live.window = lambda end, size: None if live.lost else waves(end)[end - size :]
     live.lost = False
-    taker = Taker(live, book)
+    taker = Taker(live, collection)
     with pytest.raises(InputError, match="no class"):
         taker.begin()
-    book.name_class("wave"), book.name_class("rest")
+    collection.name_class("wave"), collection.name_class("rest")
     taker.label, taker.seconds, taker.count = "wave", 1, 2
 
     def feed(to: int) -> list[str]:
@@ -313,16 +315,16 @@ def test_windows_begin_after_the_countdown(book: ProjectSamples, base: Base) -> 
     taker.begin()
     assert set(feed(245)) == {"counting"} and set(feed(345)) == {"recording"} and taker.left == 2
     feed(350)
-    assert len(book) == 1 and np.array_equal(book.window(book.samples[0]).counts, waves(350)[250:])
+    assert len(collection) == 1 and np.array_equal(collection.window(collection.samples[0]).counts, waves(350)[250:])
     assert taker.phase == "counting"
     live.lost = True
     feed(520)
-    assert len(book) == 1 and "lost" in taker.problem and taker.phase == "idle"
+    assert len(collection) == 1 and "lost" in taker.problem and taker.phase == "idle"
     live.lost = False
     live.on_press(1)
-    assert book.samples[-1].label == "rest" and taker.last == "rest: 1"
+    assert collection.samples[-1].label == "rest" and taker.last == "rest: 1"
     live.on_press(5)
-    assert "no class" in taker.problem and len(book) == 2
+    assert "no class" in taker.problem and len(collection) == 2
     taker.begin()
     live.run = 2
     feed(530)

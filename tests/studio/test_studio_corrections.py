@@ -35,13 +35,13 @@ NAMES = BASE.model.labels
 
 def collected(folder: Path, swapped: bool = False, each: int = 4) -> ProjectSamples:
     """Some samples of five of the base's classes. swapped: their owner calls two of them the other way round."""
-    book, counts = ProjectSamples(SimpleNamespace(folder=folder)), dict.fromkeys(range(5), 0)
+    collection, counts = ProjectSamples(SimpleNamespace(folder=folder)), dict.fromkeys(range(5), 0)
     for window, label in har_takes(PERSON, "train"):
         if label < 5 and counts[label] < each:
             counts[label] += 1
             name = NAMES[{3: 4, 4: 3}.get(label, label) if swapped else label]
-            book.take(name, window, BASE.model.signal, BASE.model.input.shape)
-    return book
+            collection.take(name, window, BASE.model.signal, BASE.model.input.shape)
+    return collection
 
 
 class Board:
@@ -68,10 +68,10 @@ class Board:
 
 
 def test_an_answer_below_what_the_samples_say_is_unsure(tmp_path: Path) -> None:
-    book = collected(tmp_path / "own", swapped=True)
+    collection = collected(tmp_path / "own", swapped=True)
     judge = judge_of(Project(tmp_path / "own"), BASE, None)
     assert judge
-    samples, held = book.samples_of(BASE)
+    samples, held = collection.samples_of(BASE)
     session = Session(BASE.elm, bytes(len(BASE.model.ops)), "infer")
     right, chance = [], []
     for x, y in zip(samples.x, samples.y, strict=True):
@@ -91,22 +91,22 @@ def test_an_answer_below_what_the_samples_say_is_unsure(tmp_path: Path) -> None:
 
 
 def test_corrections_make_what_the_teacher_makes(tmp_path: Path) -> None:
-    """With what was called wrong; "no" goes into a book of its own; a trained adapter stays in use."""
-    book, board = collected(tmp_path, swapped=True), Board()
+    """With what was called wrong; "no" goes into a collection of its own; a trained adapter stays in use."""
+    collection, board = collected(tmp_path, swapped=True), Board()
     corrector = Correctors(Project(tmp_path)).of(board)
     with pytest.raises(InputError, match="said nothing yet"):
         corrector.correct(NAMES[0])
     board.hear(waves(150), seen=2)
-    before = len(book)
+    before = len(collection)
     corrector.correct(NAMES[1])
-    book.reload()
-    assert len(book) == before + 1 and book.samples[-1].label == NAMES[1]
-    assert book.window(book.samples[-1]).counts.tolist() == waves(150)[50:].tolist()
+    collection.reload()
+    assert len(collection) == before + 1 and collection.samples[-1].label == NAMES[1]
+    assert collection.window(collection.samples[-1]).counts.tolist() == waves(150)[50:].tolist()
     assert corrector.words == f"Learned from {before + 1} samples." and board.names == ["teach"]
-    assert board.live._adapter == ADAPTER and taught(BASE, book.samples_of(BASE)[0]).adapter
+    assert board.live._adapter == ADAPTER and taught(BASE, collection.samples_of(BASE)[0]).adapter
     corrector.correct(None)
     denied = ProjectSamples(SimpleNamespace(folder=tmp_path / "denied"))
-    assert [sample.label for sample in denied.samples] == [NAMES[2]] and len(book) == before + 1
+    assert [sample.label for sample in denied.samples] == [NAMES[2]] and len(collection) == before + 1
     board.live._tell(adapter="mine")
     corrector.correct(NAMES[0])
     assert "mine was trained: Learn again" in corrector.words and board.names == ["teach"] * 2
@@ -133,8 +133,8 @@ def test_windows_that_would_help_are_asked_for_once(tmp_path: Path) -> None:
     corrector.answer(first, NAMES[3])
     assert corrector.sound(first.number) is None
     corrector.answer(second, None)
-    book = ProjectSamples(SimpleNamespace(folder=tmp_path))
-    assert [sample.label for sample in book.samples] == [NAMES[3]] and corrector.asked == [third]
+    collection = ProjectSamples(SimpleNamespace(folder=tmp_path))
+    assert [sample.label for sample in collection.samples] == [NAMES[3]] and corrector.asked == [third]
     corrector.ask()
     assert not {id(one.counts) for one in corrector.asked} & {id(first.counts), id(second.counts)}
     assert "The network alone is as good so far" in corrector.words

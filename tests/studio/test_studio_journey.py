@@ -187,10 +187,10 @@ def right(studio, motion: Path, tmp_path: Path) -> dict[str, float]:
     try:
         bases = [load_base(path) for path in sorted((studio.folder / "bases").glob("*.elm"))]
         base = bases[-1]
-        book = ProjectSamples(SimpleNamespace(folder=tmp_path / "later"))
+        collection = ProjectSamples(SimpleNamespace(folder=tmp_path / "later"))
         for name in GESTURES:
-            book.drop(f"{name}.csv", (motion / "later" / f"{name}.csv").read_bytes(), name, base)
-        data = book.dataset(base)
+            collection.drop(f"{name}.csv", (motion / "later" / f"{name}.csv").read_bytes(), name, base)
+        data = collection.dataset(base)
         assert data is not None
         compared = adapter_actions.compare(session, base, data, [NAME], set())
         assert compared.wait(600) and compared.state == "done", compared.error

@@ -42,12 +42,12 @@ def until(true: Callable[[], object], seconds: float = 60) -> None:
 def collected(folder: Path) -> ProjectSamples:
     """A project with samples that have the base's own class names."""
     base = motion_base()
-    book = ProjectSamples(SimpleNamespace(folder=folder))
+    collection = ProjectSamples(SimpleNamespace(folder=folder))
     assert base.model.signal
     for counts, label in har_takes(PERSON, "train"):
         if label < 4:
-            book.take(base.model.labels[label], counts, base.model.signal, base.model.input.shape)
-    return book
+            collection.take(base.model.labels[label], counts, base.model.signal, base.model.input.shape)
+    return collection
 
 
 @pytest.fixture
@@ -102,8 +102,8 @@ def test_a_held_button_records_consecutive_windows(tmp_path: Path) -> None:
     """A short press takes the window that ends with it, a long one takes consecutive windows; one undo removes them
     all."""
     base = motion_base()
-    live, book = Live(SimpleNamespace()), ProjectSamples(SimpleNamespace(folder=tmp_path))
-    taker = Taker(live, book)
+    live, collection = Live(SimpleNamespace()), ProjectSamples(SimpleNamespace(folder=tmp_path))
+    taker = Taker(live, collection)
     with pytest.raises(InputError, match="the live view is not running"):
         taker.hold()
     live._base, live._job = base, SimpleNamespace(ended=False)
@@ -119,15 +119,15 @@ def test_a_held_button_records_consecutive_windows(tmp_path: Path) -> None:
     assert taker.is_held
     taker.release()
     assert not taker.is_held and not taker.problem
-    assert [book.window(one).counts.tolist() for one in book.samples] == [samples[90:190].tolist()]
+    assert [collection.window(one).counts.tolist() for one in collection.samples] == [samples[90:190].tolist()]
     taker.hold()
     live._feed(samples[190:440], 0, [])
     taker.release()
-    taken = [book.window(one).counts.tolist() for one in book.samples[1:]]
+    taken = [collection.window(one).counts.tolist() for one in collection.samples[1:]]
     assert taken == [samples[240:340].tolist(), samples[340:440].tolist()]
     taker.release()
-    assert len(book) == 3
-    assert book.undo() == "2 samples" and len(book) == 1
+    assert len(collection) == 3
+    assert collection.undo() == "2 samples" and len(collection) == 1
     taker.hold()
     live._clear(6, 50.0, 100)
     with pytest.raises(InputError, match="restarted"):
@@ -150,7 +150,7 @@ def test_the_page_records_while_it_classifies(
     page.get_by_role("button", name="Start", exact=True).click()
     button = page.get_by_role("button", name="Hold while you do it")
     page.locator(".headline-name").wait_for()
-    book = lambda label: len(ProjectSamples(SimpleNamespace(folder=project)).of(label))  # noqa: E731
+    count_of = lambda label: len(ProjectSamples(SimpleNamespace(folder=project)).of(label))  # noqa: E731
     button.hover()
     page.mouse.down()
     page.get_by_text("wave: now").wait_for()
@@ -161,8 +161,8 @@ def test_the_page_records_while_it_classifies(
     page.get_by_text("wave: now").wait_for()
     page.keyboard.up(" ")
     page.get_by_text("Recorded: wave: 2").wait_for()
-    assert book("wave") == 2
+    assert count_of("wave") == 2
     assert page.get_by_role("checkbox", name="Say “nothing”").is_checked()
     page.get_by_role("button", name="Record “nothing”").click()
     expect(page.get_by_text(f"Recorded: nothing: {ENOUGH}")).to_be_visible(timeout=120_000)
-    assert book(NOTHING) == ENOUGH
+    assert count_of(NOTHING) == ENOUGH

@@ -25,31 +25,31 @@ from edgelora.studio.views.signals import keep_recording
 def swapped(folder: Path) -> tuple[ProjectSamples, list[str]]:
     """Samples of three gestures, two of them with another gesture's label; their ids."""
     collect(folder, {"circle": 10, "wave": 10, "shake": 10})
-    book = ProjectSamples(SimpleNamespace(folder=folder))
-    wrong = [book.of("circle")[4].id, book.of("shake")[2].id]
-    book.relabel(wrong, "wave")
-    return book, wrong
+    collection = ProjectSamples(SimpleNamespace(folder=folder))
+    wrong = [collection.of("circle")[4].id, collection.of("shake")[2].id]
+    collection.relabel(wrong, "wave")
+    return collection, wrong
 
 
 def test_samples_under_a_wrong_name_are_found(tmp_path: Path) -> None:
-    book, wrong = swapped(tmp_path)
-    spots = sample_map(book, motion_base())
-    assert [spot.id for spot in spots] == [sample.id for sample in book.samples]
+    collection, wrong = swapped(tmp_path)
+    spots = sample_map(collection, motion_base())
+    assert [spot.id for spot in spots] == [sample.id for sample in collection.samples]
     assert max(max(abs(spot.x), abs(spot.y)) for spot in spots) == pytest.approx(1)
     found = {spot.id: spot.looks_like for spot in spots if spot.looks_like}
     assert found.items() >= {wrong[0]: "circle", wrong[1]: "shake"}.items() and len(found) <= 4, found
     for sample_id, label in found.items():
-        book.relabel([sample_id], label)
-    assert len([spot for spot in sample_map(book, motion_base()) if spot.looks_like]) < len(found)
+        collection.relabel([sample_id], label)
+    assert len([spot for spot in sample_map(collection, motion_base()) if spot.looks_like]) < len(found)
 
 
 def test_few_samples_are_never_suspected(tmp_path: Path) -> None:
-    book = ProjectSamples(SimpleNamespace(folder=tmp_path))
+    collection = ProjectSamples(SimpleNamespace(folder=tmp_path))
     with pytest.raises(InputError, match="no samples"):
-        sample_map(book, motion_base())
+        sample_map(collection, motion_base())
     collect(tmp_path, {"circle": 2, "wave": 2})
-    book.reload()
-    assert not any(spot.looks_like for spot in sample_map(book, motion_base()))
+    collection.reload()
+    assert not any(spot.looks_like for spot in sample_map(collection, motion_base()))
 
 
 def test_recordings_are_trimmed(tmp_path: Path) -> None:

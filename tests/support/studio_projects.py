@@ -29,14 +29,14 @@ def motion() -> Base:
 
 def collect(folder: Path, gestures: dict[str, int]) -> None:
     """Adds samples of each gesture to a project, by `ProjectSamples`. gestures: number of samples by name."""
-    book, base = ProjectSamples(SimpleNamespace(folder=folder)), motion()
+    samples, base = ProjectSamples(SimpleNamespace(folder=folder)), motion()
     assert base.model.signal
     takes = har_takes(PERSON, "train")
     for label, (name, count) in enumerate(gestures.items(), FIRST):
-        there = len([sample for sample in book.samples if sample.label == name])
+        there = len([sample for sample in samples.samples if sample.label == name])
         mine = [counts for counts, of in takes if of == label][there:count]
         for counts in mine:
-            book.take(name, counts, base.model.signal, base.model.input.shape)
+            samples.take(name, counts, base.model.signal, base.model.input.shape)
 
 
 def project(folder: Path, gestures: dict[str, int], board: str = "unix") -> Path:
