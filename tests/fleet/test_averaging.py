@@ -21,6 +21,7 @@ from edgelora.core.formats.ela import pack_adapter, unpack_adapter
 from edgelora.core.twin import device
 from edgelora.fleet import averaging, federation
 from edgelora.fleet.averaging import board_seed, with_vector
+from edgelora.fleet.client_training import fresh_adapter
 from edgelora.fleet.deployment import write_project
 from edgelora.fleet.federation import Call, Federation, Total
 from edgelora.fleet.plan import RATES, Plan
@@ -75,7 +76,8 @@ def test_a_twin_trains_as_a_board_does() -> None:
     base = fleet_base()
     samples = boards_of("har", base.elm, base.name, 8).of(3).train
     plan = Plan(masks=False)
-    start = fleet_start(base, plan)
+    fresh = fresh_adapter(base.elm, plan.rank, plan.mode, plan.seed)
+    start = pack_adapter(with_vector(unpack_adapter(fresh), fleet_vector(fresh)))
     seed = board_seed(5, 3)
     after = fleet_training(base.elm, start, samples, seed, 1, 5000)
     update = update_of(plan, base.elm, start, 5000, 5, 3, samples)
@@ -126,13 +128,6 @@ def test_scales_of_a_frozen_a_are_fresh_in_each_round(tmp_path: Path) -> None:
     states = unpack_adapter(one.adapter).states
     assert len(fleet_vector(one.adapter)) == sum(state.master.size for state in states) == 632
     assert fleet_vector(one.adapter).any() and not any(state.vm for state in states)
-
-
-def fleet_start(base, plan: Plan) -> bytes:
-    from edgelora.fleet.client_training import fresh_adapter
-
-    fresh = fresh_adapter(base.elm, plan.rank, plan.mode, plan.seed)
-    return pack_adapter(with_vector(unpack_adapter(fresh), fleet_vector(fresh)))
 
 
 @pytest.mark.parametrize(

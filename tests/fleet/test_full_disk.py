@@ -9,19 +9,20 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import edgelora, result
 from fleet_boards import Fleet
 
 from edgelora.core.formats import files
 from edgelora.fleet import federation
-from edgelora.fleet import federation as fleet_federation
 from edgelora.fleet.federation import Federation
 from edgelora.fleet.gateway import Gateway, running
 from edgelora.fleet.plan import Plan
 from edgelora.fleet.simulate import plain_loop
 from edgelora.fleet.simulated_boards import boards_of, fleet_base
 from edgelora.fleet.web import GatewayClient, GatewayError, local_server
+from edgelora.learn.training.twin.warm_start import fleet_vector
 
 PLAN = Plan(boards=2, rounds=3, rank=1, masks=False, seed=6)
 
@@ -62,7 +63,7 @@ def carry(one: Federation, told: list[str], meanwhile: Callable[[], None] = lamb
         meanwhile()
         return total
 
-    fleet_federation.federate(one, exchange, progress=lambda done, total, what: told.append(what))
+    federation.federate(one, exchange, progress=lambda done, total, what: told.append(what))
 
 
 def whole(folder: Path) -> None:
@@ -90,7 +91,8 @@ def test_a_disk_that_stays_full_keeps_the_round_before(
     monkeypatch.setattr(federation, "ROOM_SECONDS", (0.0, -1.0))
     base, folder = fleet_base(), tmp_path / "one"
     one = Federation.create(folder, PLAN, base)
-    fleet_federation.federate(one, lambda call: federation.Total(0 * fleet_vector_of(call), 2), stop=1)
+    nothing = federation.Total(np.zeros(len(fleet_vector(one.adapter)), np.int64), 2)
+    federation.federate(one, lambda call: nothing, stop=1)
     before = one.sha256
     for meanwhile in (disk.full, lambda: disk.full(1)):  # the checkpoint, then only the adapter
         with pytest.raises(OSError, match="No space") as caught:
@@ -103,17 +105,11 @@ def test_a_disk_that_stays_full_keeps_the_round_before(
     disk.full()
     attempts = one.asked
     with pytest.raises(OSError, match="No space"):
-        fleet_federation.federate(one, lambda call: pytest.fail("boards are not asked for what can't be kept"))
+        federation.federate(one, lambda call: pytest.fail("boards are not asked for what can't be kept"))
     disk.refused = set()
     assert Federation.open(folder).asked == one.asked == attempts
     carry(Federation.open(folder), [])
     whole(folder)
-
-
-def fleet_vector_of(call: federation.Call):  # type: ignore[no-untyped-def]
-    from edgelora.learn.training.twin.warm_start import fleet_vector
-
-    return fleet_vector(call.adapter).astype("int64")
 
 
 def test_commands_name_a_remedy_and_continue(disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from edgelora.board.link.replies import DeviceError
 from edgelora.board.link.transport import LineLost
 from edgelora.board.virtual_boards import SimHandle
 from edgelora.fleet import gateway, rollout, serial_members
+from edgelora.fleet.client_training import fresh_adapter
 from edgelora.fleet.gateway import Gateway, running
 from edgelora.fleet.messages import Stage
 from edgelora.fleet.policy import MOST_COST
@@ -33,8 +34,6 @@ from edgelora.fleet.serial_member import BoardMember
 from edgelora.fleet.serial_members import serial_boards
 from edgelora.fleet.simulated_boards import fleet_base
 from edgelora.fleet.web import GatewayClient, local_server
-from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.twin.twin_learner import TwinLearner
 
 PROGRAMS = ROOT / "tests" / "device" / "programs"
 
@@ -169,9 +168,7 @@ def test_updates_reach_boards_on_lines(boards: Boards, tmp_path: Path, monkeypat
 def test_a_board_without_memory_for_an_update_is_restarted_once(tmp_path: Path) -> None:
     fleet = Fleet.drawn(2, 3)
     site, base = fleet.site(tmp_path / "fleet"), fleet_base()
-    learner = TwinLearner(base.elm, Recipe(rank=1).settings(base.elm))
-    learner.begin(1)
-    rollout.to_few(site, learner.save(True), "wake", fleet.key, 100)
+    rollout.to_few(site, fresh_adapter(base.elm, 1, "frozen_a", 1), "wake", fleet.key, 100)
     rollout.to_all(site, "wake")
 
     class Full:

@@ -13,32 +13,24 @@ import numpy as np
 import pytest
 from fleet_boards import Fleet, learned
 
-from edgelora.core.formats.elm import pack_model
-from edgelora.core.twin.fleet_update import Policy, clip_update, gaussian_noise
+from edgelora.core.twin.fleet_update import Policy, clip_update
 from edgelora.core.twin.native_fleet import FleetError
+from edgelora.fleet.client_training import fresh_adapter
 from edgelora.fleet.member import Identity, MemberError, Past, TwinMember
 from edgelora.fleet.messages import Stage, Task, public_of
 from edgelora.fleet.policy import SUMS
-from edgelora.fleet.roster import Roster
 from edgelora.fleet.secagg import Round
-from edgelora.learn.training.data.base import Base, load_part, pretrained_har
+from edgelora.fleet.simulated_boards import fleet_base
+from edgelora.learn.training.data.base import Base, load_part
 from edgelora.learn.training.data.samples import Samples
-from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.twin.twin_learner import TwinLearner
 from edgelora.learn.training.twin.warm_start import fleet_vector
-from edgelora.model.quantization.quantize import quantize
 
 
 @pytest.fixture(scope="module")
 def start() -> tuple[Base, bytes, Samples]:
     """A base, a global adapter and samples."""
-    train = load_part("har:3", "train")
-    model = quantize(pretrained_har(3, 0), train.x)
-    base = Base("har.elm", pack_model(model), model)
-    recipe = Recipe(rank=8)
-    learner = TwinLearner(base.elm, recipe.settings(base.elm))
-    learner.begin(5)
-    return base, learner.save(True), base.samples(train)
+    base = fleet_base()
+    return base, fresh_adapter(base.elm, 8, "frozen_a", 5), base.samples(load_part("har:3", "train"))
 
 
 def first(samples: Samples) -> Samples:
@@ -101,21 +93,6 @@ def test_twins_and_python_boards_sum_up_exactly(start: tuple[Base, bytes, Sample
         assert alive == sorted(set(range(12)) - lost.get(Stage.INPUT, set()))
         assert np.array_equal(made.result().vector, np.sum(vectors, axis=0))
         assert Identity(tmp_path / "twins" / "twin-0.key").spent.rounds == number
-
-
-def test_noise_is_in_the_sum(start: tuple[Base, bytes, Samples], tmp_path: Path) -> None:
-    """The sums with and without noise differ by noise with the expected spread."""
-    base, adapter, samples = start
-    fleet = Fleet.drawn(8, 6, parameters=len(fleet_vector(adapter)))
-    sums = []
-    for sigma in (0, 400):
-        members = twins(fleet, tmp_path / f"t{sigma}", range(8), base.elm, lambda _: first(samples))
-        made = Round(task_for(adapter, sigma=sigma), 1, fleet.roster, fleet.server, range(8))
-        run(made, members, fleet, adapter, {})
-        sums.append(made.result().vector)
-    noise = sums[1] - sums[0]
-    assert 400 * 8**0.5 * 0.85 < noise.std() < 400 * 8**0.5 * 1.15 and abs(noise.mean()) < 200
-    assert len(gaussian_noise(bytes(32), 400, 9)) == 9
 
 
 def test_a_round_is_answered_once_in_a_board_s_life(start: tuple[Base, bytes, Samples], tmp_path: Path) -> None:
@@ -196,18 +173,3 @@ def test_an_update_starts_from_the_adapter_of_the_task(start: tuple[Base, bytes,
     made.close_stage()
     after = learned(made.task, base.elm, adapter, first(samples), 0)
     assert np.array_equal(made.result().vector, clip_update(fleet_vector(adapter), after, made.task.clip))
-
-
-def test_a_new_roster_is_taken_with_the_next_task(start: tuple[Base, bytes, Samples], tmp_path: Path) -> None:
-    base, adapter, samples = start
-    fleet = Fleet.drawn(8, 9, parameters=len(fleet_vector(adapter)))
-    rosters = [fleet.roster]
-    path = tmp_path / "twin-0.key"
-    path.write_bytes(fleet.members[0].secret)
-    member = TwinMember(Identity(path), lambda: rosters[-1], base.elm, lambda _: first(samples), SUMS)
-    newer: Roster = replace(fleet.roster, number=8)
-    task = Round(task_for(adapter, roster=8), 1, newer, fleet.server, range(8)).message(0) or b""
-    with pytest.raises(FleetError, match="roster"):
-        member.answer(task, adapter)
-    rosters.append(newer)
-    assert member.answer(task, adapter)

@@ -7,6 +7,8 @@ import json
 import signal
 import subprocess
 import sys
+import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -135,17 +137,23 @@ def opened(site: Site, folder: Path, ports: list[str]) -> Iterator[str]:
     """Runs `edgelora fleet gateway`; yields the address for polling boards, and prints all events at the end."""
     words = ["fleet", "gateway", site.folder, "--http", 0, "--host", "127.0.0.1", "--json"]
     words += ["--twins", folder / "twins", "--model", folder / "base.elm", "--data", folder / "data"]
+    words += ["--log", folder / "log"]
     words += [word for port in ports for word in ("--port", port)]
     line = [sys.executable, GATEWAY, folder / "drawn", *words]
     with subprocess.Popen(list(map(str, line)), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:
-            yield json.loads(process.stdout.readline())["url"].removesuffix("/fleet/")
+            events = [json.loads(process.stdout.readline())]
+            with urllib.request.urlopen(f"{events[0]['url']}roster", timeout=10) as reply:
+                assert reply.read() == site.data()
+            yield events[0]["url"].removesuffix("/fleet/")
         finally:
             process.send_signal(signal.SIGINT)
-            events = [json.loads(line) for line in process.stdout]
+            events += map(json.loads, process.stdout)
             print(*events, sep="\n")
-    assert process.returncode == 0
+    assert process.returncode == 0 and (events[0]["event"], events[-1]["event"]) == ("open", "stopped")
+    assert Counter(event["board"] for event in events if event["event"] == "answered") == dict.fromkeys(range(8), 6)
+    assert len((folder / "log").read_text().splitlines()) == len(events)
 
 
 @contextlib.contextmanager

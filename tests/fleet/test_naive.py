@@ -19,6 +19,7 @@ from commands import edgelora, result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fleet_boards import Fleet
 from fleet_field import until
+from fleet_twins import Twins
 
 from edgelora.base.errors import InputError
 from edgelora.board.link.client import Link
@@ -28,14 +29,12 @@ from edgelora.core.formats.elu import public_bytes
 from edgelora.fleet import federation
 from edgelora.fleet.federation import Call, Federation, Total
 from edgelora.fleet.gateway import Gateway, running
-from edgelora.fleet.member import Identity, TwinMember
 from edgelora.fleet.plan import Plan
-from edgelora.fleet.policy import SUMS
 from edgelora.fleet.roster import RosterError, Site
 from edgelora.fleet.secagg import RoundAborted
 from edgelora.fleet.secagg_rounds import federate_site
 from edgelora.fleet.serial_members import serial_boards
-from edgelora.fleet.simulated_boards import boards_of, fleet_base
+from edgelora.fleet.simulated_boards import fleet_base
 from edgelora.fleet.web import local_server
 from edgelora.learn.training.data.base import Base
 from edgelora.learn.training.twin.warm_start import fleet_vector
@@ -47,28 +46,6 @@ PLAN = Plan(boards=3, rounds=5, rank=1, least=3, colluders=0, seed=4)
 @pytest.fixture(scope="module")
 def base() -> Base:
     return fleet_base()
-
-
-class Twins:
-    """A site with three boards on this computer, and their answers."""
-
-    def __init__(self, folder: Path, base: Base) -> None:
-        self.key = Ed25519PrivateKey.generate()
-        self.site = Site.create(folder / "site", "band", self.key)
-        identities = [Identity.create(folder / f"{i}.key", SUMS) for i in range(3)]
-        self.site.enroll_all([(one.public, "") for one in identities], self.key)
-        boards = boards_of("har", base.elm, base.name, 3)
-        samples = lambda i: boards.of(i).train.part(np.arange(len(boards.of(i).train)) < 8)  # noqa: E731
-        self.members = [TwinMember(one, self.site.roster, base.elm, samples) for one in identities]
-
-    def deliver(self, messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
-        replies = {}
-        for index, message in messages.items():
-            try:
-                replies[index] = [self.members[index].answer(message, adapter)]
-            except ValueError:
-                continue
-        return replies
 
 
 KNOWN = (

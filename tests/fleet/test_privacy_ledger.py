@@ -16,17 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import edgelora, result
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fleet_twins import Twins
 from fresh import fresh_seeds, rounds
 
 from edgelora.base.errors import InputError, MissingPackage
-from edgelora.core.twin.fleet_update import Policy
 from edgelora.fleet import federation, privacy
-from edgelora.fleet import federation as fleet_federation
 from edgelora.fleet import ledger as ledgers
 from edgelora.fleet.federation import Call, Federation, Total
 from edgelora.fleet.ledger import Ledger, LedgerError
-from edgelora.fleet.member import Identity, TwinMember
 from edgelora.fleet.messages import Stage
 from edgelora.fleet.plan import Plan
 from edgelora.fleet.privacy import Epsilons, Spent
@@ -34,11 +31,10 @@ from edgelora.fleet.roster import Site
 from edgelora.fleet.secagg import RoundAborted
 from edgelora.fleet.secagg_rounds import federate_site
 from edgelora.fleet.simulate import write_page
-from edgelora.fleet.simulated_boards import boards_of, fleet_base
+from edgelora.fleet.simulated_boards import fleet_base
 from edgelora.learn.training.data.base import Base
 from edgelora.learn.training.twin.warm_start import fleet_vector
 
-ANY = Policy()  # accepts any task
 PLAN = Plan(boards=3, rounds=2, rank=1, least=2, colluders=0, seed=4, patience=1.0)
 KEYS = {index: bytes([index + 1]) * 32 for index in range(3)}
 
@@ -53,25 +49,6 @@ def ledger(tmp_path: Path) -> Ledger:
     made = Ledger(tmp_path / "new")
     made.begin()
     return made
-
-
-class Boards:
-    """A site with boards on this computer. lost: boards that stop answering, by the stage from which they do."""
-
-    def __init__(self, folder: Path, base: Base, count: int = 3) -> None:
-        key = Ed25519PrivateKey.generate()
-        self.site = Site.create(folder / "site", "band", key)
-        identities = [Identity.create(folder / f"{i}.key") for i in range(count)]
-        self.site.enroll_all([(one.public, "") for one in identities], key)
-        data = boards_of("har", base.elm, base.name, count)
-        samples = lambda i: data.of(i).train.part(np.arange(len(data.of(i).train)) < 8)  # noqa: E731
-        self.members = [TwinMember(one, self.site.roster, base.elm, samples, ANY) for one in identities]
-        self.lost: dict[Stage, set[int]] = {}
-
-    def deliver(self, messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
-        stage = Stage(next(iter(messages.values()))[4])
-        gone = self.lost.get(stage, set())
-        return {i: [self.members[i].answer(m, adapter)] for i, m in messages.items() if i not in gone}
 
 
 def rows(ledger: Ledger, query: str) -> list[tuple[object, ...]]:
@@ -118,9 +95,6 @@ def test_rows_record_the_requested_attempt(ledger: Ledger) -> None:
     ledger.end(number, True)  # the recorded end stays
     assert ledger.spent().released == () and ledger.spent().server > 0
     assert rows(ledger, "SELECT begun > 1.7e9 FROM attempts") == [(1,)]
-
-
-def test_only_the_owner_can_read_who_was_asked(ledger: Ledger) -> None:
     assert stat.S_IMODE(ledger.path.stat().st_mode) == 0o600
 
 
@@ -212,7 +186,7 @@ def test_without_the_accountant_epsilons_are_those_of_the_last_round(
     with monkeypatch.context() as patch:
         patch.setattr(federation, "epsilons", lambda *_: told)
         patch.setattr(ledgers, "check_budget", lambda *_: None)
-        fleet_federation.federate(one, lambda call: Total(nothing, 3), stop=1)
+        federation.federate(one, lambda call: Total(nothing, 3), stop=1)
 
     def missing() -> None:
         raise MissingPackage("pip install 'edgelora[fleet]'")
@@ -228,39 +202,39 @@ def test_without_the_accountant_epsilons_are_those_of_the_last_round(
 # ---- who is charged
 
 
-def unreported(boards: Boards) -> None:
+def unreported(boards: Twins) -> None:
     """A SuperNode or a gateway is down: no board is reached."""
     boards.lost = {Stage.TASK: {0, 1, 2}}
 
 
-def untrained(boards: Boards) -> None:
+def untrained(boards: Twins) -> None:
     boards.lost = {Stage.COHORT: {0, 1}}
 
 
-def unmasked(boards: Boards) -> None:
+def unmasked(boards: Twins) -> None:
     """Two masked updates arrive, and no board is asked to open them."""
     boards.lost = {Stage.INPUT: {1, 2}}
 
 
 @pytest.mark.parametrize("loses", [unreported, untrained, unmasked])
 def test_rounds_whose_updates_nobody_can_see_cost_nothing(
-    loses: Callable[[Boards], None], tmp_path: Path, base: Base
+    loses: Callable[[Twins], None], tmp_path: Path, base: Base
 ) -> None:
-    boards = Boards(tmp_path, base)
+    boards = Twins(tmp_path, base)
     one = Federation.create(tmp_path / "one", replace(PLAN, rounds=3), base, boards.site)
+    before = one.sha256
     loses(boards)
     with pytest.raises(RoundAborted, match="3 rounds in a row failed"):
         federate_site(one, boards.site, boards.deliver)
-    assert [each.survivors for each in one.rounds] == [0, 0, 0] and len(one.asked) == 3
+    assert [each.survivors for each in one.rounds] == [0, 0, 0] and len(one.asked) == 3 and one.sha256 == before
     assert one.spent == Spent() and one.epsilons == Epsilons(0.0, 0.0)
     assert (one.rounds[-1].outsider, one.rounds[-1].server) == (0.0, 0.0)
 
 
 def test_boards_whose_updates_are_in_a_sum_are_charged_and_no_others(tmp_path: Path, base: Base) -> None:
     """Board 0 is lost before it sends its update. Requested shares may still arrive, so asked boards are charged."""
-    boards = Boards(tmp_path, base, 6)
-    plan = replace(PLAN, boards=6, colluders=0)
-    one = Federation.create(tmp_path / "one", plan, base, boards.site)
+    boards = Twins(tmp_path, base, 6)
+    one = Federation.create(tmp_path / "one", replace(PLAN, boards=6), base, boards.site)
     boards.lost = {Stage.INPUT: {0}}
     federate_site(one, boards.site, boards.deliver, stop=1)
     keys = boards.site.roster().keys
@@ -275,7 +249,7 @@ def test_boards_whose_updates_are_in_a_sum_are_charged_and_no_others(tmp_path: P
 
 def test_without_masks_every_board_asked_for_its_update_is_charged(tmp_path: Path, base: Base) -> None:
     """Its update may arrive too late for the round, and still be read."""
-    boards = Boards(tmp_path, base)
+    boards = Twins(tmp_path, base)
     one = Federation.create(tmp_path / "one", replace(PLAN, masks=False, rounds=1), base, boards.site)
     boards.lost = {Stage.TASK: {0}, Stage.INPUT: {1, 2}}
     federate_site(one, boards.site, boards.deliver)
@@ -284,7 +258,7 @@ def test_without_masks_every_board_asked_for_its_update_is_charged(tmp_path: Pat
 
 
 def test_a_killed_round_is_charged_up_to_where_it_was(tmp_path: Path, base: Base) -> None:
-    boards = Boards(tmp_path, base)
+    boards = Twins(tmp_path, base)
     one = Federation.create(tmp_path / "one", PLAN, base, boards.site)
     for dies, count in ((Stage.INPUT, 0), (Stage.UNMASK, 3)):
 
@@ -302,13 +276,6 @@ def test_a_killed_round_is_charged_up_to_where_it_was(tmp_path: Path, base: Base
     assert one.spent.released == ((0.0, 1.0, 2),)
 
 
-def test_an_engine_that_charges_nobody_is_charged_for_all_boards(tmp_path: Path, base: Base) -> None:
-    one = Federation.create(tmp_path / "one", replace(PLAN, rounds=1), base)
-    nothing = np.zeros(len(fleet_vector(one.adapter)), np.int64)
-    fleet_federation.federate(one, lambda call: Total(nothing, 2))
-    assert rows(one.ledger, "SELECT count(*) FROM charged") == [(3,)]
-
-
 def test_boards_that_are_too_few_for_a_sum_are_not_asked(tmp_path: Path, base: Base) -> None:
     """Such a round is skipped. If every round must be expected to be one, the user has to act."""
     plan = replace(PLAN, share=0.7, rounds=12, seed=2)
@@ -319,7 +286,7 @@ def test_boards_that_are_too_few_for_a_sum_are_not_asked(tmp_path: Path, base: B
         assert len(call.boards) >= plan.least
         return Total(nothing, len(call.boards))
 
-    fleet_federation.federate(one, exchange)
+    federation.federate(one, exchange)
     few = [len(asked) < plan.least for asked in one.asked]
     assert len(few) == 12 and any(few) and not all(few)
     assert [each.survivors == 0 for each in one.rounds] == few
@@ -327,7 +294,7 @@ def test_boards_that_are_too_few_for_a_sum_are_not_asked(tmp_path: Path, base: B
     assert rows(one.ledger, "SELECT count(*) FROM charged") == [(charged,)]
     other = Federation.create(tmp_path / "other", replace(plan, share=0.01), base)
     with pytest.raises(RoundAborted, match="3 rounds .* of 3 boards were sampled, a sum needs 2"):
-        fleet_federation.federate(other, lambda call: pytest.fail("boards were asked"))
+        federation.federate(other, lambda call: pytest.fail("boards were asked"))
 
 
 # ---- a ledger that is missing
@@ -342,13 +309,13 @@ def carried(folder: Path, site: Site, base: Base, rounds: int = 2) -> Federation
         return Total(nothing, 3)
 
     with pytest.raises(InputError, match="by their keys"):
-        fleet_federation.federate(one, exchange, site.roster().active)
-    fleet_federation.federate(one, exchange, site.roster().members)
+        federation.federate(one, exchange, site.roster().active)
+    federation.federate(one, exchange, site.roster().members)
     return one
 
 
 def test_a_ledger_that_is_missing_is_never_begun_anew(tmp_path: Path, base: Base) -> None:
-    site = Boards(tmp_path, base).site
+    site = Twins(tmp_path, base).site
     one = carried(tmp_path / "one", site, base)
     kept = one.ledger.path.read_bytes()
     old = kept[:0], b"no database at all" * 100, None
@@ -360,9 +327,7 @@ def test_a_ledger_that_is_missing_is_never_begun_anew(tmp_path: Path, base: Base
             one.ledger.path.write_bytes(content)
         for asks in (
             lambda: one.epsilons,
-            lambda: fleet_federation.federate(
-                Federation.open(one.folder), lambda call: pytest.fail("boards were asked")
-            ),
+            lambda: federation.federate(Federation.open(one.folder), lambda call: pytest.fail("boards were asked")),
             lambda: Federation.create(tmp_path / "other", PLAN, base, site),
         ):
             with pytest.raises(LedgerError, match="backup"):
@@ -375,14 +340,14 @@ def test_a_ledger_that_is_missing_is_never_begun_anew(tmp_path: Path, base: Base
 
 
 def test_another_or_an_earlier_ledger_is_refused(tmp_path: Path, base: Base) -> None:
-    boards = Boards(tmp_path, base)
+    boards = Twins(tmp_path, base)
     one = Federation.create(tmp_path / "one", PLAN, base, boards.site)
     early = one.ledger.path.read_bytes()
     one = carried(tmp_path / "two", boards.site, base)
     one.ledger.path.write_bytes(early)
     with pytest.raises(LedgerError, match="has 0 of the 2 rounds that the federation has carried.*backup"):
         one.epsilons  # noqa: B018
-    other = Boards(tmp_path / "elsewhere", base)
+    other = Twins(tmp_path / "elsewhere", base)
     Ledger(other.site.folder).begin()
     with pytest.raises(LedgerError, match="has 0 of the 2 rounds"):
         federate_site(one, other.site, other.deliver)
@@ -394,11 +359,3 @@ def test_a_federation_older_than_ledgers_is_refused(tmp_path: Path, base: Base) 
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1, "attempts": []}))
     with pytest.raises(InputError, match=r"without a ledger.*publish its global\.ela"):
         Federation.open(tmp_path)
-
-
-def test_a_fleet_keeps_its_ledger_when_federations_go(tmp_path: Path, base: Base) -> None:
-    site = Boards(tmp_path, base).site
-    first = carried(tmp_path / "one", site, base)
-    second = carried(tmp_path / "two", site, base, rounds=3)
-    assert first.spent == second.spent == Spent(((0.0, 1.0, 5),), math.inf)
-    assert first.asked == [[0, 1, 2]] * 2 and second.asked == [[0, 1, 2]] * 3

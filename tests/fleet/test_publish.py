@@ -13,44 +13,37 @@ from typing import Any
 
 import pytest
 from commands import edgelora, result
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fleet_boards import Fleet
 
 from edgelora.base.errors import EdgeloraError
 from edgelora.base.resources import ROOT
 from edgelora.board.sim.virtual_board import UNIX_BINARY
 from edgelora.core.formats.ela import pack_adapter, unpack_adapter
-from edgelora.core.formats.elm import pack_model
 from edgelora.core.formats.elu import public_bytes
 from edgelora.fleet import rollout
+from edgelora.fleet.client_training import fresh_adapter
 from edgelora.fleet.gateway import Gateway, running
 from edgelora.fleet.rollout import PublishError
 from edgelora.fleet.roster import Site
+from edgelora.fleet.simulated_boards import fleet_base
 from edgelora.fleet.web import board_server
-from edgelora.learn.training.data.base import Base, load_part, pretrained_har
-from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.twin.twin_learner import TwinLearner
+from edgelora.learn.training.data.base import Base
 from edgelora.learn.updates.keys import pack_trust
 from edgelora.learn.updates.releasing import releases
-from edgelora.model.quantization.quantize import quantize
 
 APP = ROOT / "tests" / "device" / "programs" / "update_app.py"
 
 
-def adapters_of(base: Base, count: int) -> list[bytes]:
-    """Adapters with training state, like a federation's, each from another seed."""
-    recipe = Recipe(mode="trainable_a", rank=8)
-    learner = TwinLearner(base.elm, recipe.settings(base.elm))
-    made = []
-    for seed in range(count):
-        learner.begin(seed)
-        made.append(learner.save(True))
-    return made
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return fleet_base()
 
 
 @pytest.fixture(scope="module")
-def base() -> Base:
-    model = quantize(pretrained_har(3, 0), load_part("har:3", "train").x)
-    return Base("har.elm", pack_model(model), model)
+def adapters(base: Base) -> list[bytes]:
+    """Adapters with training state, like a federation's, each from another seed."""
+    return [fresh_adapter(base.elm, 8, "trainable_a", seed) for seed in range(3)]
 
 
 @pytest.fixture
@@ -89,9 +82,11 @@ def bare(adapter: bytes) -> bytes:
     return pack_adapter(made)
 
 
-def test_adapters_are_published_in_steps_and_rolled_back(fleet: Fleet, base: Base, tmp_path: Path) -> None:
-    site, adapters = fleet.site(tmp_path / "fleet"), adapters_of(base, 3)
-    (tmp_path / "release.pem").write_bytes(_pem(fleet))
+def test_adapters_are_published_in_steps_and_rolled_back(
+    fleet: Fleet, base: Base, adapters: list[bytes], tmp_path: Path
+) -> None:
+    site = fleet.site(tmp_path / "fleet")
+    (tmp_path / "release.pem").write_bytes(fleet.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     for number, adapter in enumerate(adapters):
         (tmp_path / f"{number}.ela").write_bytes(adapter)
     (tmp_path / "har.elm").write_bytes(base.elm)
@@ -128,9 +123,9 @@ def test_adapters_are_published_in_steps_and_rolled_back(fleet: Fleet, base: Bas
         assert boards[first].run("start")["sha256"] == hashlib.sha256(bare(adapters[0])).hexdigest()
 
 
-def test_repeated_rollbacks(fleet: Fleet, base: Base, tmp_path: Path) -> None:
+def test_repeated_rollbacks(fleet: Fleet, adapters: list[bytes], tmp_path: Path) -> None:
     """A rollback never returns to a withdrawn adapter; one published later can be rolled back past it."""
-    site, adapters = fleet.site(tmp_path / "fleet"), adapters_of(base, 3)
+    site = fleet.site(tmp_path / "fleet")
 
     def out(number: int) -> None:
         rollout.to_few(site, adapters[number], "wake", fleet.key, 10)
@@ -177,8 +172,8 @@ def test_the_first_boards_are_a_share_drawn_anew_each_time() -> None:
     assert rollout.Rollout("wake", 1, 100, False).first(few) == [0, 1, 2]
 
 
-def test_adapters_that_cannot_be_published(fleet: Fleet, base: Base, tmp_path: Path) -> None:
-    site, (adapter,) = fleet.site(tmp_path / "fleet"), adapters_of(base, 1)
+def test_adapters_that_cannot_be_published(fleet: Fleet, adapters: list[bytes], tmp_path: Path) -> None:
+    site, adapter = fleet.site(tmp_path / "fleet"), adapters[0]
     with pytest.raises(PublishError, match="was not published"):
         rollout.to_all(site, "wake")
     with pytest.raises(PublishError, match="no earlier version of wake"):
@@ -200,11 +195,3 @@ def test_adapters_that_cannot_be_published(fleet: Fleet, base: Base, tmp_path: P
     (site.folder / "updates" / "wake.json").write_text("{")
     with pytest.raises(PublishError, match="damaged"):
         rollout.folder_of(site, "wake", 0)
-
-
-def _pem(fleet: Fleet) -> bytes:
-    from cryptography.hazmat.primitives import serialization
-
-    return fleet.key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )

@@ -6,7 +6,6 @@ import json
 import math
 import re
 import shutil
-import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +15,18 @@ import privacy_loss
 import pytest
 from commands import edgelora, result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fleet_twins import Twins
 
 from edgelora.base.resources import ROOT
 from edgelora.fleet import federation, privacy
 from edgelora.fleet.federation import Call, Federation, Total
-from edgelora.fleet.member import Identity, TwinMember
+from edgelora.fleet.member import Identity
 from edgelora.fleet.plan import Plan
 from edgelora.fleet.policy import SUMS
 from edgelora.fleet.privacy import ADJACENCY, BudgetSpent, Spent
 from edgelora.fleet.roster import Site
 from edgelora.fleet.secagg_rounds import federate_site
-from edgelora.fleet.simulated_boards import boards_of, fleet_base
+from edgelora.fleet.simulated_boards import fleet_base
 from edgelora.learn.training.data.base import Base
 from edgelora.learn.training.twin.warm_start import fleet_vector
 
@@ -317,18 +317,6 @@ def test_the_budget_is_a_hard_stop_after_every_restart(tmp_path: Path, base: Bas
     assert open_to_all.done < one.done and "with masks" in spent.value.remedy
 
 
-def test_an_attempt_is_charged_from_the_message_that_can_reveal_updates(tmp_path: Path, site: Site, base: Base) -> None:
-    one = begun(tmp_path / "one", site, base, share=1.0)
-    call = one.call(site.roster().members, 1000)
-    assert Federation.open(one.folder).epsilons == privacy.Epsilons(0.0, 0.0)
-    call.charge([0, 2])
-    told = Federation.open(one.folder).epsilons
-    assert told.server > 4 and told.outsider > 4
-    one.finish(call, Total(np.zeros(len(fleet_vector(one.adapter)), np.int64), 0), 1.0)
-    told = Federation.open(one.folder).epsilons
-    assert told.server > 4 and told.outsider == 0
-
-
 def guided(site: Path, folder: Path, base: Base, *instead: object) -> list[object]:
     """The arguments of the guide's `fleet init`, with these paths and changed settings."""
     text = (ROOT / "docs" / "guides" / "fleet.md").read_text().replace("\\\n", " ")
@@ -357,18 +345,9 @@ def test_the_guides_federation_is_within_its_budget_to_its_end(tmp_path: Path, b
     always = privacy.epsilons(Spent().plus(plan, plan.rounds, plan.rounds), plan.delta)
     assert always.most <= plan.budget
 
-    few = Site.create(tmp_path / "few", "band", key)
-    identities = [Identity.create(tmp_path / "few" / f"{i}.key", SUMS) for i in range(10)]
-    few.enroll_all([(one.public, "") for one in identities], key)
-    data = boards_of("har", base.elm, base.name, 10)
-    samples = lambda i: data.of(i).train.part(np.arange(len(data.of(i).train)) < 8)  # noqa: E731
-    members = [TwinMember(one, few.roster, base.elm, samples) for one in identities]
-
-    def deliver(messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
-        return {index: [members[index].answer(message, adapter)] for index, message in messages.items()}
-
-    edgelora(*guided(few.folder, tmp_path / "short", base, "--least", 2), "--colluders", 0)
-    federate_site(Federation.open(tmp_path / "short"), few, deliver)
+    few = Twins(tmp_path / "few", base, 10)
+    edgelora(*guided(few.site.folder, tmp_path / "short", base, "--least", 2), "--colluders", 0)
+    federate_site(Federation.open(tmp_path / "short"), few.site, few.deliver)
     one = Federation.open(tmp_path / "short")
     assert one.done == one.plan.rounds and sum(each.survivors > 0 for each in one.rounds) > 30
     assert 4 < one.epsilons.most <= 8 and one.standing().left == 8 - one.epsilons.most
@@ -386,24 +365,8 @@ def test_pages_say_what_an_epsilon_protects() -> None:
 
 
 def test_commands_say_what_an_epsilon_protects(tmp_path: Path) -> None:
-    given = (
-        "--engine",
-        "loop",
-        "--rounds",
-        2,
-        "--boards",
-        4,
-        "--least",
-        4,
-        "--clip",
-        1000,
-        "--noise",
-        3,
-        "--budget",
-        5,
-    )
-    said = edgelora("fleet", "simulate", tmp_path / "one", *given)
-    assert ADJACENCY in said
+    plan = ("--rounds", 2, "--boards", 4, "--least", 4, "--clip", 1000, "--noise", 3, "--budget", 5)
+    assert ADJACENCY in edgelora("fleet", "simulate", tmp_path / "one", "--engine", "loop", *plan)
     told = result("fleet", "status", tmp_path / "one")
     assert told["adjacency"] == ADJACENCY and told["budget"] == 5
     assert told["left"] == pytest.approx(5 - max(told["outsider"], told["server"]))
@@ -411,12 +374,3 @@ def test_commands_say_what_an_epsilon_protects(tmp_path: Path) -> None:
     assert ADJACENCY in edgelora("fleet", "status", tmp_path / "one")
     page = (tmp_path / "one" / "report.html").read_text()
     assert "zero-out adjacency" in page and "remaining budget" in page
-    db = sqlite3.connect(tmp_path / "one" / "ledger.db")
-    for statement in (
-        "UPDATE attempts SET sigma = 9",
-        "DELETE FROM charged",
-        "INSERT OR REPLACE INTO ended VALUES (1, 0)",
-    ):
-        with pytest.raises(sqlite3.IntegrityError, match="stay as they are"):
-            db.execute(statement)
-    db.close()

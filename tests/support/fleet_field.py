@@ -16,19 +16,18 @@ from edgelora.board.link.client import Link
 from edgelora.board.sim import virtual_board
 from edgelora.board.virtual_boards import SimHandle
 from edgelora.core.formats.eld import pack_samples
-from edgelora.core.formats.elm import base_id, pack_model
+from edgelora.core.formats.elm import base_id
 from edgelora.core.twin.fleet_update import clip_update
+from edgelora.fleet.client_training import fresh_adapter
 from edgelora.fleet.messages import Task, public_of
 from edgelora.fleet.policy import SUMS
 from edgelora.fleet.roster import Roster, Site
 from edgelora.fleet.serial_members import bring_policy
-from edgelora.learn.training.data.base import Base, load_part, pretrained_har
+from edgelora.fleet.simulated_boards import fleet_base
+from edgelora.learn.training.data.base import load_part
 from edgelora.learn.training.data.samples import Samples
-from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.twin.twin_learner import TwinLearner
 from edgelora.learn.training.twin.warm_start import fleet_vector
 from edgelora.learn.updates.keys import load_key
-from edgelora.model.quantization.quantize import quantize
 
 PICO = ROOT / ".build/rp2/rpi_pico/firmware.uf2"
 
@@ -38,15 +37,10 @@ class Boards:
 
     def __init__(self, folder: Path, kinds: Sequence[str]) -> None:
         self.folder, self.kinds = folder, kinds
-        train = load_part("har:3", "train")
-        model = quantize(pretrained_har(3, 0), train.x)
-        self.base = Base("har.elm", pack_model(model), model)
-        whole = self.base.samples(train)
+        self.base = fleet_base()
+        whole = self.base.samples(load_part("har:3", "train"))
         self.samples = [whole.part(np.arange(len(whole)) % 4 == which) for which in range(2)]
-        recipe = Recipe(rank=4)
-        learner = TwinLearner(self.base.elm, recipe.settings(self.base.elm))
-        learner.begin(5)
-        self.adapter = learner.save(True)
+        self.adapter = fresh_adapter(self.base.elm, 4, "frozen_a", 5)
         self.boards = [self.start(which) for which in range(len(kinds))]
 
     def start(self, which: int) -> SimHandle:
