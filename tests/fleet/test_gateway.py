@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -322,20 +323,38 @@ def test_replies_are_no_larger_than_their_stage(masks: bool) -> None:
 # ---- hostile clients
 
 
-made_servers: list[Server] = []
+@dataclass
+class Served:
+    """A gateway of a fleet of three boards, its server for boards, and the port of the one for its owner."""
+
+    made: Gateway
+    fleet: Fleet
+    site: Site
+    outer: Server
+    inner: int
+
+    @property
+    def port(self) -> int:
+        return self.outer.server_port
+
+    def waiting(self, index: int) -> bytes:
+        """Posts a task for a board."""
+        message = self.fleet.round(self.fleet.task(1)).message(index) or b""
+        self.made.mail.post({index: message})
+        return message
 
 
 @pytest.fixture
-def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Gateway, int, int, str]]:
+def at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setattr(web, "SECONDS", 1.5)
-    site = Fleet.drawn(3, 1).site(tmp_path / "fleet")
-    with running(Gateway({}, lambda event: None)) as made:
+    fleet = Fleet.drawn(3, 1)
+    site = fleet.site(tmp_path / "fleet")
+    with contextlib.ExitStack() as stack:
+        made = stack.enter_context(running(Gateway({}, lambda event: None)))
         outer, inner = board_server(made, site, "127.0.0.1", 0), local_server(made, tmp_path)
-        made_servers[:] = [outer, inner]
-        with outer, inner:
-            outer.start(), inner.start()
-            found = json.loads((tmp_path / "gateway.json").read_text())
-            yield made, outer.server_port, inner.server_port, found["token"]
+        for one in (outer, inner):
+            stack.enter_context(one).start()
+        yield Served(made, fleet, site, outer, inner.server_port)
 
 
 def said(port: int, request: bytes, seconds: float = 10) -> bytes:
@@ -348,8 +367,7 @@ def said(port: int, request: bytes, seconds: float = 10) -> bytes:
     return answer
 
 
-def test_hostile_clients(servers: tuple[Gateway, int, int, str]) -> None:
-    _, port, inner, _ = servers
+def test_hostile_clients(at: Served) -> None:
     for request, status in (
         (b"GET /fleet/roster HTTP/1.0\r\n\r\n", b"200"),
         (b"GET /fleet/2 HTTP/1.0\r\n\r\n", b"204"),
@@ -374,65 +392,50 @@ def test_hostile_clients(servers: tuple[Gateway, int, int, str]) -> None:
         (b"GET /" + b"a" * 70000 + b" HTTP/1.0\r\n\r\n", b"414"),
         (b"GET /fleet/2 HTTP/1.0\r\n" + b"X: y\r\n" * 200 + b"\r\n", b"431"),
     ):
-        answer = said(port, request)
+        answer = said(at.port, request)
         assert status in answer.split(b"\r\n")[0] or not answer and len(request) > 60000, (request[:60], answer[:80])
     for request in (b"GET /boards", b"POST /messages", b"GET /replies/1", b"DELETE /replies/1"):
         for token in (b"", b"Authorization: Bearer nonsense\r\n", b"Authorization: Bearer \xff\r\n"):
-            assert b" 401 " in said(inner, request + b" HTTP/1.0\r\n" + token + b"Content-Length: 0\r\n\r\n")
+            assert b" 401 " in said(at.inner, request + b" HTTP/1.0\r\n" + token + b"Content-Length: 0\r\n\r\n")
 
 
-def test_boards_that_are_enrolled_or_revoked_meanwhile(servers: tuple[Gateway, int, int, str], tmp_path: Path) -> None:
-    made, port, _, _ = servers
-    assert b" 404 " in said(port, b"GET /fleet/3 HTTP/1.0\r\n\r\n")
-    fleet = Fleet.drawn(3, 1)
-    site = Site(tmp_path / "fleet")
-    site.enroll(Fleet.drawn(4, 2).roster.keys[3], "", fleet.key)
-    assert b" 204 " in said(port, b"GET /fleet/3 HTTP/1.0\r\n\r\n")
-    message = waiting_board(made, 2, fleet)
-    board = polls(port, fleet.members[2])
+def test_boards_that_are_enrolled_or_revoked_meanwhile(at: Served, tmp_path: Path) -> None:
+    assert b" 404 " in said(at.port, b"GET /fleet/3 HTTP/1.0\r\n\r\n")
+    at.site.enroll(Fleet.drawn(4, 2).roster.keys[3], "", at.fleet.key)
+    assert b" 204 " in said(at.port, b"GET /fleet/3 HTTP/1.0\r\n\r\n")
+    message = at.waiting(2)
+    board = polls(at.port, at.fleet.members[2])
     assert board.get() == message
-    site.revoke("2", fleet.key)
+    at.site.revoke("2", at.fleet.key)
     assert board.get() == b""
     (tmp_path / "fleet" / "roster.elg").write_bytes(b"ELG1")
-    assert b" 404 " in said(port, b"GET /fleet/1 HTTP/1.0\r\n\r\n")
+    assert b" 404 " in said(at.port, b"GET /fleet/1 HTTP/1.0\r\n\r\n")
 
 
-def waiting_board(made: Gateway, index: int, fleet: Fleet) -> bytes:
-    """Posts a task for a board of `servers`."""
-    rounds = fleet.round(fleet.task(1))
-    message = rounds.message(index) or b""
-    made.mail.post({index: message})
-    return message
-
-
-def test_who_has_no_key_is_told_nothing(servers: tuple[Gateway, int, int, str]) -> None:
+def test_who_has_no_key_is_told_nothing(at: Served) -> None:
     """A stranger gets the same bytes for boards with a waiting message and for those without."""
-    made, port, _, _ = servers
-    fleet = Fleet.drawn(3, 1)
-    message = waiting_board(made, 2, fleet)
-    stranger = Polls(port, bytes(range(32)), fleet.roster.fleet, 2)
-    asked, other = [polls(port, fleet.members[index]) for index in (2, 1)]
+    message = at.waiting(2)
+    stranger = Polls(at.port, bytes(range(32)), at.fleet.roster.fleet, 2)
+    asked, other = [polls(at.port, at.fleet.members[index]) for index in (2, 1)]
     for one in (stranger, asked, other):
         one.ask("GET", field="")
-    for method, body in (("GET", b""), ("POST", fleet.members[2].answer(message))):
+    for method, body in (("GET", b""), ("POST", at.fleet.members[2].answer(message))):
         seen = set()
         for index, wrong in ((2, other), (1, asked)):
             stranger.index = index
             for field in ("", "00" * 32, "x", stranger.proof(body), wrong.proof(body)):
                 head = f"{method} /fleet/{index} HTTP/1.0\r\nContent-Length: {len(body)}\r\nFleet: {field}\r\n\r\n"
-                answer = said(port, head.encode() + body)
+                answer = said(at.port, head.encode() + body)
                 seen.add(re.sub(rb"(Fleet|Date): [^\r]*", b"", answer))
                 assert re.search(rb"\r\nFleet: [0-9a-f]{96}\r\n", answer)
         assert len(seen) == 1 and (b" 204 " if method == "GET" else b" 413 ") in seen.pop()
-    assert not made.boards() and not (made.mail.letter(2) or pytest.fail("no letter")).replies
-    assert asked.get() == message and [board.index for board in made.boards()] == [2]
+    assert not at.made.boards() and not (at.made.mail.letter(2) or pytest.fail("no letter")).replies
+    assert asked.get() == message and [board.index for board in at.made.boards()] == [2]
 
 
-def test_a_proof_is_good_for_one_request_at_one_gateway(servers: tuple[Gateway, int, int, str], tmp_path: Path) -> None:
-    made, port, _, _ = servers
-    fleet = Fleet.drawn(3, 1)
-    message = waiting_board(made, 2, fleet)
-    board, thief = polls(port, fleet.members[2]), polls(port, fleet.members[2])
+def test_a_proof_is_good_for_one_request_at_one_gateway(at: Served, tmp_path: Path) -> None:
+    message = at.waiting(2)
+    board, thief = polls(at.port, at.fleet.members[2]), polls(at.port, at.fleet.members[2])
     board.ask("GET", field="")
     seen = board.proof()
     assert board.ask("GET")[1] == message
@@ -441,44 +444,40 @@ def test_a_proof_is_good_for_one_request_at_one_gateway(servers: tuple[Gateway, 
     thief.ask("GET", field="")
     assert thief.ask("GET")[1] == message
     assert board.ask("GET", field=kept) == (204, b"")  # another challenge has been issued meanwhile
-    site = Site(tmp_path / "fleet")
-    with running(Gateway({}, lambda event: None)) as second, board_server(second, site, "127.0.0.1", 0) as outer:
+    with running(Gateway({}, lambda event: None)) as second, board_server(second, at.site, "127.0.0.1", 0) as outer:
         outer.start()
-        waiting_board(second, 2, fleet)
+        second.mail.post({2: message})
         thief.port = outer.server_port
         assert thief.ask("GET", field=board.proof()) == (204, b"") and not second.boards()
-    reply = fleet.members[2].answer(message)
+    reply = at.fleet.members[2].answer(message)
     board.get()
     field = board.proof(reply)
-    assert thief.port != port and board.ask("POST", b"y" * len(reply), field)[0] == 409  # another body
+    assert thief.port != at.port and board.ask("POST", b"y" * len(reply), field)[0] == 409  # another body
     assert board.post(reply) == 204 and board.get() == b""
-    letter = made.mail.letter(2)
+    letter = at.made.mail.letter(2)
     assert letter and letter.replies == {"http": reply}
 
 
-def test_forged_replies_put_no_board_out(servers: tuple[Gateway, int, int, str]) -> None:
+def test_forged_replies_put_no_board_out(at: Served) -> None:
     """Forged replies of 262 KB each, from more addresses than a letter keeps replies for."""
-    made, port, _, _ = servers
-    fleet = Fleet.drawn(3, 1)
-    message = waiting_board(made, 2, fleet)
-    reply = fleet.members[2].answer(message)
+    message = at.waiting(2)
+    reply = at.fleet.members[2].answer(message)
     forged = reply[:12] + struct.pack("<I", 262144) + bytes(262144 + 16)
     for sender in range(1, 21):
         with contextlib.suppress(ConnectionError):  # the gateway closes the connection early
-            assert polls(port, fleet.members[2], f"127.0.0.{sender}").ask("POST", forged, "00" * 64)[0] == 413
-    letter = made.mail.letter(2)
+            assert polls(at.port, at.fleet.members[2], f"127.0.0.{sender}").ask("POST", forged, "00" * 64)[0] == 413
+    letter = at.made.mail.letter(2)
     assert letter and not letter.replies
-    board = polls(port, fleet.members[2])
+    board = polls(at.port, at.fleet.members[2])
     assert board.get() == message
     assert board.post(reply[:-1] + b"\0\0") == 413 and board.post(reply) == 204  # the exact bound applies, too
     assert letter.replies == {"http": reply}
 
 
-def test_clients_that_keep_connections_open_are_dropped(servers: tuple[Gateway, int, int, str]) -> None:
+def test_clients_that_keep_connections_open_are_dropped(at: Served) -> None:
     """Sending a byte now and then does not keep a connection open."""
-    _, port, _, _ = servers
     begun = time.monotonic()
-    slow = socket.create_connection(("127.0.0.1", port), timeout=10)
+    slow = socket.create_connection(("127.0.0.1", at.port), timeout=10)
     with contextlib.suppress(ConnectionError), slow:
         slow.sendall(b"POST /fleet/2 HTTP/1.0\r\nContent-Length: 200\r\n\r\n")
         while time.monotonic() - begun < 15:
@@ -488,32 +487,27 @@ def test_clients_that_keep_connections_open_are_dropped(servers: tuple[Gateway, 
 
 
 @pytest.mark.parametrize("addresses", [1, 2 * CLIENTS // CLIENTS_EACH], ids=["one address", "many"])
-def test_many_slow_clients_keep_no_board_out(
-    servers: tuple[Gateway, int, int, str], monkeypatch: pytest.MonkeyPatch, addresses: int
-) -> None:
+def test_many_slow_clients_keep_no_board_out(at: Served, monkeypatch: pytest.MonkeyPatch, addresses: int) -> None:
     """They keep all connections they can get, for as long as possible: every poll is still answered."""
-    _, port, _, _ = servers
-    server = next(one for one in made_servers if one.server_port == port)
-    monkeypatch.setattr(server, "_seconds", 3600.0)
+    monkeypatch.setattr(at.outer, "_seconds", 3600.0)
     slow = []
     for place in range(4 * CLIENTS):
-        slow.append(socket.create_connection(("127.0.0.1", port), 10, (f"127.0.1.{1 + place % addresses}", 0)))
+        slow.append(socket.create_connection(("127.0.0.1", at.port), 10, (f"127.0.1.{1 + place % addresses}", 0)))
         slow[-1].sendall(b"GET /fleet/2 HTT")
-    until(lambda: len(server._open) >= min(CLIENTS, addresses * CLIENTS_EACH))
-    board = polls(port, Fleet.drawn(3, 1).members[2])
+    until(lambda: len(at.outer._open) >= min(CLIENTS, addresses * CLIENTS_EACH))
+    board = polls(at.port, at.fleet.members[2])
     for _ in range(20):
         assert board.get() == b""
-    assert len(server._open) <= CLIENTS
+    assert len(at.outer._open) <= CLIENTS
     for line in slow:
         line.close()
 
 
-def test_only_the_owners_token_gives_access(servers: tuple[Gateway, int, int, str], tmp_path: Path) -> None:
-    _, _, inner, token = servers
+def test_only_the_owners_token_gives_access(at: Served, tmp_path: Path) -> None:
     path = tmp_path / "gateway.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    head = b"Authorization: Bearer " + token.encode() + b"\r\n"
-    assert b" 200 " in said(inner, b"GET /boards HTTP/1.0\r\n" + head + b"\r\n")
+    head = f"Authorization: Bearer {json.loads(path.read_text())['token']}\r\n".encode()
+    assert b" 200 " in said(at.inner, b"GET /boards HTTP/1.0\r\n" + head + b"\r\n")
     for body in (
         b"[]",
         b"{}",
@@ -522,8 +516,8 @@ def test_only_the_owners_token_gives_access(servers: tuple[Gateway, int, int, st
         b"\xff",
     ):
         length = f"Content-Length: {len(body)}\r\n\r\n".encode()
-        assert b" 400 " in said(inner, b"POST /messages HTTP/1.0\r\n" + head + length + body)
-    assert b" 404 " in said(inner, b"GET /replies/5 HTTP/1.0\r\n" + head + b"\r\n")
+        assert b" 400 " in said(at.inner, b"POST /messages HTTP/1.0\r\n" + head + length + body)
+    assert b" 404 " in said(at.inner, b"GET /replies/5 HTTP/1.0\r\n" + head + b"\r\n")
     for text in ("", "{}", '{"url": "http://192.0.2.1:80", "token": "x"}'):
         path.write_text(text)
         with pytest.raises(EdgeloraError, match="doesn't name a gateway"):

@@ -18,13 +18,11 @@ from edgelora.board.sim import virtual_board
 from edgelora.board.virtual_boards import SimHandle
 from edgelora.core.formats.ela import pack_adapter, unpack_adapter
 from edgelora.fleet import gateway
+from edgelora.fleet.client_training import fresh_adapter
 from edgelora.fleet.gateway import Gateway, running
 from edgelora.fleet.roster import Site
 from edgelora.fleet.serial_members import serial_boards
 from edgelora.fleet.simulated_boards import fleet_base
-from edgelora.learn.training.data.base import Base
-from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.twin.twin_learner import TwinLearner
 from edgelora.learn.updates.keys import load_public_keys, pack_trust
 
 RANK = 2
@@ -47,12 +45,6 @@ if entry:
     if entry.version != {REFUSED}:
         store.confirm()
 """
-
-
-def adapter_of(base: Base, seed: int) -> bytes:
-    learner = TwinLearner(base.elm, Recipe(mode="trainable_a", rank=RANK).settings(base.elm))
-    learner.begin(seed)
-    return learner.save(True)
 
 
 def published(adapter: bytes) -> str:
@@ -89,28 +81,23 @@ class Pico:
 
 
 @pytest.fixture
-def base() -> Base:
-    return fleet_base()
-
-
-@pytest.fixture
-def pico(tmp_path: Path, base: Base) -> Iterator[Pico]:
+def pico(tmp_path: Path) -> Iterator[Pico]:
     edgelora("keygen", tmp_path / "release.pem")
     trusted = pack_trust("band", load_public_keys(tmp_path / "release.pub"))
-    made = Pico(tmp_path / "pico", {"/base.elm": base.elm, "/main.py": APP.encode(), "/update.trust": trusted})
+    made = Pico(tmp_path / "pico", {"/base.elm": fleet_base().elm, "/main.py": APP.encode(), "/update.trust": trusted})
     yield made
     made.handle.kill()
 
 
 @in_full_runs("other tests publish to desktop boards")
 def test_adapters_are_published_to_a_pico_and_withdrawn(
-    pico: Pico, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pico: Pico, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway, "PING_SECONDS", 0.3)
     key = ("--key", tmp_path / "release.pem")
     edgelora("fleet", "enroll", tmp_path / "fleet", *key, "--target", "band", "--port", pico.port)
     site, events = Site(tmp_path / "fleet"), list[Any]()
-    adapters = [adapter_of(base, seed) for seed in range(3)]
+    adapters = [fresh_adapter(fleet_base().elm, RANK, "trainable_a", seed) for seed in range(3)]
 
     def told(what: str) -> Callable[[], bool]:
         return lambda: {"event": "updated", "board": 0, "name": "", "what": what} in events
