@@ -10,7 +10,7 @@ import fresh
 import numpy as np
 import pytest
 from page_board import MOST_SECONDS, SERIAL, Cable, wait_until_lit
-from page_motion import MOVEMENTS, TAKEN, Phone, begun, recorded, taught
+from page_motion import MOVEMENTS, TAKEN, Phone, learned, recorded
 from playwright.sync_api import BrowserContext, Page, expect
 
 from edgelora import __version__
@@ -209,11 +209,7 @@ def test_a_pico_acts_on_what_the_page_learned(
     """Its sensor is the page's, too. Someone unplugs it meanwhile, of which the page tells, and puts it there twice."""
     cable = Cable(context, pico.port)
     page = opened()
-    phone = Phone(page)
-    begun(page, phone)
-    taught(page, phone)
-    page.get_by_role("button", name="Learn", exact=True).click()
-    expect(page.locator("#verdict")).to_contain_text("After:")
+    learned(page, Phone(page))
     page.get_by_label("shake", exact=True).select_option("LED on while it is seen")
     with page.expect_download() as download:
         page.get_by_role("button", name="Save the adapter").click()

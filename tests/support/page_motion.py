@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 RATE = 60  # events a second
 MOVEMENTS = ("rest", "shake", "circle")
@@ -80,3 +80,11 @@ def taught(page: Page, phone: Phone, count: int = TAKEN) -> None:
         page.get_by_role("button", name=f"Record {movement}").click()
         phone.move(movement, count)
         page.get_by_role("button", name=f"Stop recording {movement}").click()
+
+
+def learned(page: Page, phone: Phone) -> None:
+    """Takes samples of each movement, and learns them."""
+    begun(page, phone)
+    taught(page, phone)
+    page.get_by_role("button", name="Learn", exact=True).click()
+    expect(page.locator("#verdict")).to_contain_text("After:")
