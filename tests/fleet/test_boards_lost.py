@@ -15,8 +15,9 @@ import fresh
 import numpy as np
 import pytest
 from commands import edgelora
-from fleet_field import Boards, join_locals, until
+from fleet_field import Boards, join_locals
 from fresh import slow
+from waiting import until
 
 from edgelora.base.resources import ROOT
 from edgelora.board.link.client import Link

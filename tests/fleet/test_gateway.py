@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import pytest
 from fleet_boards import Fleet, PythonMember
-from fleet_field import until
 from fleet_polls import Polls
+from waiting import until
 
 from edgelora.base.errors import EdgeloraError, FileError, InputError
 from edgelora.base.http_server import CLIENTS, CLIENTS_EACH, Server

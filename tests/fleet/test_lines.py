@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from commands import edgelora, result
 from fleet_boards import Fleet
-from fleet_field import Boards, join_locals, until
+from fleet_field import Boards, join_locals
 from fresh import slow
+from waiting import until
 
 from edgelora.base.resources import ROOT
 from edgelora.board.link.client import Link

@@ -18,8 +18,8 @@ import pytest
 from commands import edgelora, result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fleet_boards import Fleet
-from fleet_field import until
 from fleet_twins import Twins
+from waiting import until
 
 from edgelora.base.errors import InputError
 from edgelora.board.link.client import Link

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from commands import edgelora, result
-from fleet_field import until
 from fresh import in_full_runs
+from waiting import until
 
 from edgelora.board.build import build_firmware
 from edgelora.board.link.client import Link

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import signal
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fresh import in_full_runs
+from waiting import until
 
 from edgelora.fleet.deployment import Deployment, free_port, write_project
 from edgelora.fleet.federation import Federation
@@ -17,6 +16,7 @@ from edgelora.fleet.plan import Plan
 from edgelora.fleet.simulated_boards import fleet_base
 
 PLAN = Plan(boards=9, rounds=4, masks=False, seed=7, deadline=40.0)
+MOST_WAIT = 300.0
 MOST_SECONDS = 90.0  # of a round with a frozen node and a dead one
 
 
@@ -28,13 +28,6 @@ def test_no_connection_takes_a_free_port() -> None:
         with socket.socket() as one, socket.socket() as other:
             one.bind(("127.0.0.1", port))
             other.bind(("127.0.0.1", port + 1))
-
-
-def waited(done: Callable[[], bool], seconds: float = 300.0) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, "nothing came of it in time"
-        time.sleep(0.3)
 
 
 @in_full_runs("two minutes of processor time; test_strangers.py has a deployment, too")
@@ -51,15 +44,15 @@ def test_strangers_frozen_and_killed_nodes_and_a_killed_server(tmp_path: Path) -
     with Deployment(tmp_path, port) as deployment:
         deployment.start(nodes=3)
         deployment.start_node("stranger", free_port(), register=False)
-        waited(lambda: deployment.processes["stranger"].poll() is not None)
+        until(lambda: deployment.processes["stranger"].poll() is not None, MOST_WAIT)
         assert deployment.processes["stranger"].returncode != 0 and deployment.nodes_online() == 3
         deployment.run()
-        waited(lambda: now().done >= 1)
+        until(lambda: now().done >= 1, MOST_WAIT)
         assert now().rounds[0].survivors == 9
         deployment.signal("node0", signal.SIGSTOP)
-        waited(lambda: len(now().asked) >= 2)
+        until(lambda: len(now().asked) >= 2, MOST_WAIT)
         deployment.signal("node1", signal.SIGKILL)
-        waited(lambda: now().done >= 2)
+        until(lambda: now().done >= 2, MOST_WAIT)
         hurt = now().rounds[1]
         assert 0 < hurt.survivors < 9 and hurt.seconds < MOST_SECONDS
         deployment.signal("node0", signal.SIGCONT)

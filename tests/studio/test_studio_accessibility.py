@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from chromium import AXE, FAULTS
 from fresh import slow
 from playwright.sync_api import Browser, Page, expect
+from studio_pages import go
 from studio_projects import BOARD, federated, project, reported
 
 from edgelora.studio.samples import MOST_LABEL
@@ -16,20 +18,32 @@ from edgelora.studio.samples import MOST_LABEL
 VIEWS = ("Boards", "Live", "Collect", "Learn", "Act", "Wake word", "Words", "Adapters", "Fleet", "Reports")
 
 
-def test_no_view_has_a_fault(studios: Callable[..., Any], browser: Browser, tmp_path: Path) -> None:
-    folder = project(tmp_path / "project", {"W" * MOST_LABEL: 4, "wave": 4})  # the widest possible
+@pytest.fixture
+def page(studios: Callable[..., Any], browser: Browser, tmp_path: Path) -> Iterator[Page]:
+    """Of a project with everything, and the widest possible label."""
+    folder = project(tmp_path / "project", {"W" * MOST_LABEL: 4, "wave": 4})
     reported(folder)
     federated(folder)
-    context = browser.new_context()
+    context = browser.new_context(reduced_motion="reduce")
     page = context.new_page()
     page.goto(studios("project").url)
     expect(page.get_by_role("combobox", name="Board")).to_have_value(f"{BOARD} (ready)")
+    yield page
+    context.close()
+
+
+def open_dialog(page: Page) -> None:
+    go(page, "Boards")
+    page.get_by_role("button", name=f"Put a base on {BOARD}").click()
+    page.get_by_role("dialog").wait_for()
+
+
+def test_no_view_has_a_fault(page: Page) -> None:
     page.evaluate(AXE.read_text())
     faults = {}
     for view in VIEWS:
         page.set_viewport_size({"width": 1280, "height": 900})
-        page.get_by_role("navigation", name="Views").get_by_role("link", name=view).click()
-        page.get_by_role("heading", name=view, exact=True).first.wait_for()
+        go(page, view)
         unfold(page, view)
         for width, theme in ((1280, "light"), (1280, "dark"), (400, "dark"), (400, "light")):
             page.set_viewport_size({"width": width, "height": 900})
@@ -38,11 +52,8 @@ def test_no_view_has_a_fault(studios: Callable[..., Any], browser: Browser, tmp_
             page.wait_for_timeout(200)  # until charts have been resized
             faults |= dict.fromkeys(f"{view}, {theme}, {width} px: {fault}" for fault in page.evaluate(FAULTS))
             assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{view} is wider than its window"
-    page.get_by_role("navigation", name="Views").get_by_role("link", name="Boards").click()
-    page.get_by_role("button", name=f"Put a base on {BOARD}").click()
-    page.get_by_role("dialog").wait_for()
+    open_dialog(page)
     faults |= dict.fromkeys(f"a dialog: {fault}" for fault in page.evaluate(FAULTS))
-    context.close()
     assert not faults, "\n".join(faults)
 
 
@@ -60,35 +71,24 @@ UNSEEN = """() => {
 
 
 @slow
-def test_the_focus_is_seen_on_every_control(studios: Callable[..., Any], browser: Browser, tmp_path: Path) -> None:
+def test_the_focus_is_seen_on_every_control(page: Page) -> None:
     """In each view and in a dialog, with the Tab key."""
-    folder = project(tmp_path / "project", {"rest": 4, "wave": 4})
-    reported(folder)
-    context = browser.new_context(reduced_motion="reduce")
-    page = context.new_page()
-    page.goto(studios("project").url)
-    expect(page.get_by_role("combobox", name="Board")).to_have_value(f"{BOARD} (ready)")
     unseen = {view: tabbed(page, view) for view in VIEWS}
-    page.get_by_role("link", name="Boards").click()
-    page.get_by_role("button", name=f"Put a base on {BOARD}").click()
-    page.get_by_role("dialog").wait_for()
-    page.evaluate("document.querySelectorAll('[data-seen]').forEach((one) => delete one.dataset.seen)")
+    open_dialog(page)
     unseen["a dialog"] = walked(page)
-    context.close()
     assert not any(unseen.values()), unseen
 
 
 def tabbed(page: Page, view: str) -> list[str]:
     """Controls of a view whose focus is not visible."""
-    page.get_by_role("navigation", name="Views").get_by_role("link", name=view).click()
-    page.get_by_role("heading", name=view, exact=True).first.wait_for()
+    go(page, view)
     page.wait_for_timeout(500)  # until it is rendered
     page.evaluate("document.activeElement.blur()")
-    page.evaluate("document.querySelectorAll('[data-seen]').forEach((one) => delete one.dataset.seen)")
     return walked(page)
 
 
 def walked(page: Page) -> list[str]:
+    page.evaluate("document.querySelectorAll('[data-seen]').forEach((one) => delete one.dataset.seen)")
     found, count = [], 0
     while True:
         page.keyboard.press("Tab")

@@ -14,6 +14,7 @@ import pytest
 from conftest import LEARN_MS
 from fresh import in_full_runs
 from playwright.sync_api import Page, expect
+from studio_pages import card, choose, go
 from studio_projects import FIRST, PERSON, collect
 
 from edgelora.base.errors import InputError
@@ -94,23 +95,21 @@ def test_from_samples_to_a_board_that_acts(
     studio = studios("project")
     page = pages(studio)
     press = lambda name: page.get_by_role("button", name=name, exact=True).click()  # noqa: E731
-    go = lambda view: page.get_by_role("navigation", name="Views").get_by_role("link", name=view).click()  # noqa: E731
     press("Start a virtual board")
-    page.get_by_role("region", name=BOARD, exact=True).get_by_text("ready").wait_for()
+    card(page, BOARD).get_by_text("ready").wait_for()
     state = tmp_path / "project/boards" / BOARD
-    go("Learn")
+    go(page, "Learn")
     press("Learn")
     page.get_by_role("button", name="Keep", exact=True).click(timeout=LEARN_MS)
     page.get_by_text("Kept.").wait_for()
 
-    go("Act")
-    page.get_by_label("When it sees").click()
-    page.get_by_role("option", name="wave", exact=True).click()
+    go(page, "Act")
+    choose(page, "When it sees", "wave")
     press("Add action")
     page.get_by_role("button", name="Remove: wave, pin 15 high while it is seen").wait_for()
     set_world(state, motion / "still.csv", [])
     press("Save to the board and start")
-    alone = page.get_by_role("region", name="Runs on its own")
+    alone = card(page, "Runs on its own")
     alone.wait_for()
     expect(alone.get_by_role("status", name="Pins")).to_have_text("pin 15 low")
     told = page.get_by_text(re.compile(r"at rest: 0 of \d+"))

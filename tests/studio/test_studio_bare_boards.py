@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from fresh import in_full_runs, slow
 from playwright.sync_api import expect
+from studio_pages import card, start_virtual
 
 from edgelora.board.build import build_firmware
 from edgelora.board.sim import virtual_board
@@ -45,9 +46,9 @@ def test_a_board_in_its_boot_loader_is_flashed(
     dialog.get_by_role("button", name="Flash").click()
     expect(dialog).to_have_count(0)
     page.reload()
-    card = page.get_by_role("region", name=BOARD, exact=True)
-    card.get_by_text("ready").wait_for(timeout=FLASH_MS)
-    expect(card.get_by_role("button", name="Install EdgeLoRA")).to_have_count(0)
+    flashed = card(page, BOARD)
+    flashed.get_by_text("ready").wait_for(timeout=FLASH_MS)
+    expect(flashed.get_by_role("button", name="Install EdgeLoRA")).to_have_count(0)
     assert not (Path(board.drive) / "INFO_UF2.TXT").exists()
     board.kill()
 
@@ -55,14 +56,11 @@ def test_a_board_in_its_boot_loader_is_flashed(
 @in_full_runs("the page of docs/try installs on the same firmware, test_wheel.py, too")
 def test_stock_firmware_gets_edgelora(studios: Callable, pages: Callable) -> None:
     page = pages(studios())
-    page.get_by_label("Kind").click()
-    page.get_by_role("option", name="virtual-pico-stock", exact=True).click()
-    page.get_by_role("textbox", name="Name").fill("stock")
-    page.get_by_role("button", name="Start a virtual board").click()
-    card = page.get_by_role("region", name="stock", exact=True)
-    card.get_by_text("not installed", exact=True).wait_for(timeout=FLASH_MS)
-    card.get_by_role("button", name="Install EdgeLoRA").click()
-    card.get_by_text("install EdgeLoRA", exact=True).wait_for()
+    start_virtual(page, "virtual-pico-stock", "stock")
+    stock = card(page, "stock")
+    stock.get_by_text("not installed", exact=True).wait_for(timeout=FLASH_MS)
+    stock.get_by_role("button", name="Install EdgeLoRA").click()
+    stock.get_by_text("install EdgeLoRA", exact=True).wait_for()
     page.reload()
-    expect(card.get_by_role("button", name="Install EdgeLoRA")).to_have_count(0, timeout=FLASH_MS)
-    card.get_by_text("ready").wait_for()
+    expect(stock.get_by_role("button", name="Install EdgeLoRA")).to_have_count(0, timeout=FLASH_MS)
+    stock.get_by_text("ready").wait_for()

@@ -6,10 +6,11 @@ import asyncio
 import errno
 import os
 import pty
+import re
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +18,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from fresh import FULL, slow
-from playwright.sync_api import Page, expect
-from sensing import WAVES
+from playwright.sync_api import expect
+from sensing import WAVES, session_of
+from studio_pages import card, choose, sense, start_virtual
 from studio_projects import BOARD, project
 from studio_user import Visitor, visit
+from waiting import until
 
 from edgelora.base.errors import InputError
 from edgelora.board import virtual_boards
@@ -50,18 +53,6 @@ from edgelora.studio.training_options import PACKAGED
 BASE = PACKAGED / "motion.elm"
 
 
-def start_virtual(page: Page, kind: str, name: str) -> None:
-    page.get_by_label("Kind").click()
-    page.get_by_role("option", name=kind, exact=True).click()
-    page.get_by_role("textbox", name="Name").fill(name)
-    page.get_by_role("button", name="Start a virtual board").click()
-    card(page, name).get_by_text("ready").wait_for()
-
-
-def card(page: Page, name: str):
-    return page.get_by_role("region", name=name, exact=True)
-
-
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
     """An untrained adapter for the base that comes with the studio."""
@@ -80,9 +71,10 @@ def test_actions_on_two_boards(studios: Callable, pages: Callable, adapter: Path
     page.get_by_text("No board yet").wait_for()
     for name in ("one", "two"):
         start_virtual(page, "unix", name)
-    choose = card(page, "two").get_by_role("button", name="Choose two")
-    choose.click()
-    expect(choose).to_have_count(0)
+        card(page, name).get_by_text("ready").wait_for()
+    button = card(page, "two").get_by_role("button", name="Choose two")
+    button.click()
+    expect(button).to_have_count(0)
     card(page, "two").get_by_role("button", name="Put a base on two").click()
     page.get_by_role("button", name="Copy to the board").click()
     card(page, "two").get_by_text("/motion.elm").wait_for()
@@ -123,11 +115,9 @@ def test_actions_on_two_boards(studios: Callable, pages: Callable, adapter: Path
     bundle = elu.unpack((studio.folder / "releases" / "stroll.elu").read_bytes())
     assert (bundle.name, bundle.version, bundle.target) == ("stroll", 1, "unix")
     assert (studio.folder / "adapters" / "stroll.ela").read_bytes() == adapter.read_bytes()
-    page.get_by_label("Board", exact=True).click()
-    page.get_by_role("option", name="one").click()
+    choose(page, "Board", re.compile("^one"))
     expect(stroll).to_have_count(0)  # each board has its own store
-    page.get_by_label("Board", exact=True).click()
-    page.get_by_role("option", name="two").click()
+    choose(page, "Board", re.compile("^two"))
     stroll.get_by_role("button", name="Remove stroll").click()
     dialog.get_by_role("button", name="Remove").click()
     expect(stroll).to_have_count(0)
@@ -153,6 +143,7 @@ def test_a_board_stays_usable_and_a_project_as_it_was(studios: Callable, pages: 
     page.get_by_role("button", name=f"Connect {board.port}").click()
     card(page, "outside").get_by_text("ready").wait_for()
     start_virtual(page, "unix", "inside")
+    card(page, "inside").get_by_text("ready").wait_for()
     card(page, "inside").get_by_role("button", name="Choose inside").click()
     page.get_by_role("button", name="Colors: auto").click()
     assert studio.stop() == 130
@@ -177,6 +168,7 @@ def test_a_virtual_board_without_power_stays_on_the_desk(studios: Callable, page
     studio = studios()
     page = pages(studio)
     start_virtual(page, "unix", "one")
+    card(page, "one").get_by_text("ready").wait_for()
     with_base = card(page, "one")
     with_base.get_by_role("button", name="Put a base on one").click()
     page.get_by_role("button", name="Copy to the board").click()
@@ -278,19 +270,9 @@ def test_boards_of_other_projects_are_not_offered(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def session(tmp_path: Path):
-    """The session of a virtual board."""
-    handle = virtual_board.start("unix", None, tmp_path / "board", die_with_parent=True)
-    session = BoardSession(Device(handle.port, "board", True, "unix", state_dir=handle.state_dir))
-    yield session
-    session.close()
-
-
-def until(holds: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+def session(tmp_path: Path) -> Iterator[BoardSession]:
+    with session_of(tmp_path / "board") as session:
+        yield session
 
 
 def test_one_word_shows_the_state_of_a_board(tmp_path: Path) -> None:
@@ -442,6 +424,7 @@ def test_a_board_that_ignores_ctrl_c_has_its_power_cut(studios: Callable, pages:
     studio = studios()
     page = pages(studio)
     start_virtual(page, "unix", "one")
+    card(page, "one").get_by_text("ready").wait_for()
     studio.stop()
     board = virtual_board.start("unix", None, studio.folder / "boards" / "one")
     with Link.connect(board.port) as link:
@@ -452,11 +435,7 @@ def test_a_board_that_ignores_ctrl_c_has_its_power_cut(studios: Callable, pages:
     studio.start()
     page = pages(studio)
     card(page, "one").get_by_text("ready").wait_for()
-    page.get_by_role("link", name="Live").click()
-    page.get_by_label("Source", exact=True).click()
-    page.get_by_role("option", name="a module on the board").click()
-    page.get_by_label("Module").fill("deaf")
-    page.get_by_role("button", name="Start").click()
+    sense(page, "Live", "deaf")
     page.get_by_role("link", name="Boards").click()
     card(page, "one").get_by_text("listening").wait_for()
     page.wait_for_timeout(1000)

@@ -23,6 +23,7 @@ import pytest
 from commands import result
 from playwright.sync_api import Page
 from sensing import motion_base, put_board, waves
+from studio_pages import choose, sense
 from studio_user import Visitor, visit
 
 from benchmarks.swap import layers_and_adapters
@@ -336,11 +337,7 @@ def test_a_person_collects(studios: Callable[..., Any], pages: Callable[..., Pag
     put_board(tmp_path / "project")
     page = pages(studios("project"))
     folder = tmp_path / "project/samples"
-    page.get_by_role("link", name="Collect").click()
-    page.get_by_label("Source", exact=True).click()
-    page.get_by_role("option", name="a module on the board").click()
-    page.get_by_label("Module").fill("waves")
-    page.get_by_role("button", name="Start").click()
+    sense(page, "Collect")
     page.locator(".signal-numbers", has_text="50 Hz").wait_for()
     for name in ("<i>no</i>", "wave"):
         page.get_by_label("New class").fill(name)
@@ -351,8 +348,7 @@ def test_a_person_collects(studios: Callable[..., Any], pages: Callable[..., Pag
     page.reload()  # during the countdown
     page.get_by_role("button", name="Stop", exact=True).and_(page.locator(".record")).wait_for()
     page.get_by_text("Recorded: wave: 1").wait_for()
-    page.get_by_label("Countdown").click()
-    page.get_by_role("option", name="at once").click()
+    choose(page, "Countdown", "at once")
     page.locator("h1, .view-name").first.click()
     thumbs = page.get_by_role("group", name="Samples of wave").get_by_role("button")
     for count in range(2, 5):
@@ -365,8 +361,7 @@ def test_a_person_collects(studios: Callable[..., Any], pages: Callable[..., Pag
     page.get_by_role("button", name="rest", exact=True).wait_for()
     page.wait_for_function("document.querySelector('.thumb canvas').width > 50")
     thumbs.nth(0).click()
-    page.get_by_label("Relabel as").click()
-    page.get_by_role("option", name="rest").click()
+    choose(page, "Relabel as", "rest")
     page.get_by_role("button", name="Relabel", exact=True).click()
     page.get_by_role("button", name="rest, sample 1", exact=True).wait_for()
     thumbs.nth(0).press("Delete")

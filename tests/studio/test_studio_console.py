@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import tty
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -13,6 +12,8 @@ from typing import Any
 import pytest
 from fresh import slow
 from playwright.sync_api import Page, expect
+from studio_pages import card
+from waiting import until
 
 from edgelora.base.errors import InputError
 from edgelora.board.devices import Device
@@ -21,13 +22,6 @@ from edgelora.studio.job import Job
 
 BOARD = "virtual-pico-1"
 WAIT_MS = 120_000
-
-
-def until(true: Callable[[], object], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_what_a_board_prints_is_text_of_a_bounded_size() -> None:
@@ -79,8 +73,7 @@ def test_a_board_that_loops_is_interrupted_in_its_console(
 ) -> None:
     page = pages(studios("project"))
     page.get_by_role("button", name="Start a virtual board").click()
-    card = page.get_by_role("region", name=BOARD, exact=True)
-    card.get_by_text("ready").wait_for(timeout=200_000)
+    card(page, BOARD).get_by_text("ready").wait_for(timeout=200_000)
     page.get_by_role("button", name=f"Console of {BOARD}").click()
     screen, line = page.get_by_role("log", name="Output"), page.get_by_label("Input line")
     line.fill("print(6 * 7, '<b>')")
@@ -95,4 +88,4 @@ def test_a_board_that_loops_is_interrupted_in_its_console(
     page.get_by_role("button", name="Restart").click()
     expect(screen).to_contain_text("soft reboot", timeout=WAIT_MS)
     page.get_by_role("button", name="Close").click()
-    card.get_by_text("ready").wait_for()
+    card(page, BOARD).get_by_text("ready").wait_for()

@@ -15,7 +15,8 @@ import pytest
 from fresh import slow
 from playwright.sync_api import Page, expect
 from sensing import motion_base, put_board, waves
-from studio_projects import PERSON
+from studio_pages import sense
+from studio_projects import PERSON, collect
 
 from edgelora.base.errors import InputError
 from edgelora.core.twin.session import Session
@@ -33,15 +34,10 @@ BASE = motion_base()
 NAMES = BASE.model.labels
 
 
-def collected(folder: Path, swapped: bool = False, each: int = 4) -> ProjectSamples:
+def collected(folder: Path, swapped: bool = False) -> ProjectSamples:
     """Some samples of five of the base's classes. swapped: their owner calls two of them the other way round."""
-    collection, counts = ProjectSamples(SimpleNamespace(folder=folder)), dict.fromkeys(range(5), 0)
-    for window, label in har_takes(PERSON, "train"):
-        if label < 5 and counts[label] < each:
-            counts[label] += 1
-            name = NAMES[{3: 4, 4: 3}.get(label, label) if swapped else label]
-            collection.take(name, window, BASE.model.signal, BASE.model.input.shape)
-    return collection
+    names = [*NAMES[:3], NAMES[4], NAMES[3]]
+    return collect(folder, dict.fromkeys(names if swapped else NAMES[:5], 4), 0)
 
 
 class Board:
@@ -147,11 +143,7 @@ def test_the_page_takes_corrections(studios: Callable[..., Any], pages: Callable
     put_board(project)
     before = len(collected(project, swapped=True))
     page = pages(studios("project"))
-    page.get_by_role("navigation", name="Views").get_by_role("link", name="Live").click()
-    page.get_by_label("Source", exact=True).click()
-    page.get_by_role("option", name="a module on the board").click()
-    page.get_by_label("Module").fill("waves")
-    page.get_by_role("button", name="Start", exact=True).click()
+    sense(page, "Live")
     page.get_by_role("checkbox", name="Say “nothing”").click()  # the source is unlike any sample
     page.locator(".headline-name").wait_for()
     panel = page.get_by_role("region", name="Corrections")

@@ -10,15 +10,16 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fresh import slow
 from processes import edgelora
+from served import served
+from studio_pages import go
 
+from edgelora.board.link import protocol
 from edgelora.board.link.protocol import LINK_VERSION, Op, Status
 from edgelora.studio.auth import Guard
 
@@ -196,29 +197,6 @@ ATTACKS = """async (studio) => {
 }"""
 
 
-@contextmanager
-def another_site() -> Iterator[str]:
-    """A page from another server on this computer, which is the same site for cookies."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("content-type", "text/html")
-            self.end_headers()
-            self.wfile.write(b"<!doctype html><title>other</title><body>other</body>")
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 def test_paths_that_are_no_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -235,13 +213,14 @@ def test_a_project_is_served_once(studios) -> None:
     studio.start()  # the remains of the last one don't matter
 
 
-def test_another_page_of_the_same_browser_gets_nothing(studios, pages) -> None:
+def test_another_page_of_the_same_browser_gets_nothing(studios, pages, tmp_path: Path) -> None:
+    """Of another server on this computer, which is the same site for cookies."""
     studio = studios()
     page = pages(studio)
     assert "token" not in page.url and studio.token not in page.content()
-    with another_site() as site:
+    with served(tmp_path) as site:
         other = page.context.new_page()
-        other.goto(site)
+        other.goto(site.address)
         told = other.evaluate(ATTACKS, studio.origin)
         assert told == {"fetch": "refused", "blind": "refused", "style": "refused", "socket": "refused"}
         other.evaluate(
@@ -275,11 +254,8 @@ def _request(data: bytes) -> tuple[int, int, bytes, bytes] | None:
 
 def _frame(sequence: int, code: int, payload: bytes) -> bytes:
     """A board's answer as a frame."""
-    size = len(payload)
-    start = bytes((0xE5, sequence | 128, code | 128, size & 127 | 128, size >> 7 | 128))
-    check = zlib.crc32(start + b"\x80\x80")
-    head = start + bytes((128, 128, check & 127 | 128, check >> 7 & 127 | 128))
-    return head + payload + struct.pack("<I", zlib.crc32(payload, zlib.crc32(start)))
+    start = protocol._start(sequence, code, len(payload))
+    return protocol._header(start, 0) + payload + struct.pack("<I", zlib.crc32(payload, zlib.crc32(start)))
 
 
 class EvilBoard:
@@ -369,6 +345,5 @@ def test_text_from_a_board_is_escaped(studios: Callable, pages: Callable, evil: 
     page.get_by_role("button", name="Use").first.click()
     page.get_by_role("alert").get_by_text(shown).first.wait_for()
     for view in ("Live", "Collect", "Learn", "Fleet", "Reports"):
-        page.get_by_role("link", name=view).click()
-        page.get_by_role("heading", name=view, exact=True).first.wait_for()
+        go(page, view)
     assert page.evaluate("[window.hurt === undefined, document.querySelectorAll('img[src=x]').length]") == [True, 0]

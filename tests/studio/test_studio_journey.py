@@ -1,7 +1,6 @@
 """A person's whole path on the page with a virtual Pico: from nothing to gestures of their own, kept, and one more.
 
-First only by keyboard, with samples taken by the board's own button. Then by mouse, with the cable pulled while the
-board gets a base, while it senses, and while it learns.
+Only by keyboard, with samples taken by the board's own button.
 """
 
 from __future__ import annotations
@@ -16,15 +15,13 @@ import pytest
 from conftest import LEARN_MS
 from fresh import in_full_runs
 from playwright.sync_api import Locator, Page, expect
+from sensing import session_of
+from studio_pages import card
 
-from edgelora.board import virtual_boards
-from edgelora.board.devices import Device
-from edgelora.board.sim import virtual_board
 from edgelora.learn.training.board.board_run import NAME
 from edgelora.learn.training.data.base import load_base
 from edgelora.model.datasets import har
 from edgelora.studio import adapter_actions
-from edgelora.studio.board_session import BoardSession
 from edgelora.studio.samples import ENOUGH, ProjectSamples
 
 GESTURES = ("circle", "wave", "shake", "knock")  # the last one is added later
@@ -47,22 +44,18 @@ def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Person:
-    """A user of the page, who follows its texts. keys: only uses the keyboard."""
+    """A user of the page, who follows its texts, and only uses the keyboard."""
 
-    def __init__(self, studio, page: Page, motion: Path, keys: bool) -> None:
-        self.studio, self.page, self.motion, self.keys = studio, page, motion, keys
+    def __init__(self, page: Page, motion: Path) -> None:
+        self.page, self.motion = page, motion
 
     def do(self, control: Locator) -> None:
-        if not self.keys:
-            return control.click()
         expect(control).to_be_enabled(timeout=LEARN_MS)
         control.press("Enter")
 
     def choose(self, what: str, option: Locator) -> None:
         self.do(self.page.get_by_label(what))
         option.wait_for()
-        if not self.keys:
-            return option.click()
         while not option.and_(self.page.locator(".q-manual-focusable--focused")).count():
             self.page.keyboard.press("ArrowDown")
         self.page.keyboard.press("Enter")
@@ -75,7 +68,7 @@ class Person:
         self.do(self.page.get_by_role("button", name=button, exact=True))
 
     def board(self):
-        return self.page.get_by_role("region", name=BOARD, exact=True)
+        return card(self.page, BOARD)
 
     def give(self, where: str, file: Path) -> None:
         self.page.get_by_label(where, exact=True).set_input_files(file)
@@ -83,16 +76,6 @@ class Person:
     def start_board(self) -> None:
         self.press("Start a virtual board")
         self.board().get_by_text("ready").wait_for()
-
-    def put_base(self) -> None:
-        self.press(f"Put a base on {BOARD}")
-        self.press("Copy to the board")
-
-    def pull_cable(self) -> None:
-        """The board disappears at once."""
-        board = virtual_boards.find(self.studio.board_port)
-        assert board
-        board.kill()
 
     def plug_in(self) -> None:
         self.go("Boards")
@@ -117,19 +100,6 @@ class Person:
         self.page.get_by_role("textbox", name="New class").fill(label)
         self.press("Add class")
         self.page.get_by_role("button", name=label, exact=True, pressed=True).wait_for()
-
-    def record(self, label: str) -> None:
-        """Records one sample of a gesture from the board's sensor."""
-        self.name(label)
-        self.choose("Countdown", self.page.get_by_role("option", name="at once"))
-        taken, again = self.page.get_by_text(f"Recorded: {label}"), self.page.get_by_text("record again")
-        for _ in range(20):  # on a slow computer the board may lose samples, which the page reports
-            self.press("Record")
-            taken.or_(again).wait_for()
-            if taken.is_visible():
-                return
-            self.page.wait_for_timeout(4000)  # until the problem is over
-        raise AssertionError("nothing was recorded")
 
     def record_on_board(self, label: str) -> None:
         """Records eight samples of a gesture, each by pressing the board's own button."""
@@ -181,12 +151,8 @@ class Person:
 
 def right(studio, motion: Path, tmp_path: Path) -> dict[str, float]:
     """The share of later windows of each gesture that the board classifies correctly with the adapter in its store."""
-    port = Path(studio.board_port)
-    handle = virtual_board.start("virtual-pico", None, port.parent, die_with_parent=True)
-    session = BoardSession(Device(handle.port, "board", True, "virtual-pico", state_dir=handle.state_dir))
-    try:
-        bases = [load_base(path) for path in sorted((studio.folder / "bases").glob("*.elm"))]
-        base = bases[-1]
+    with session_of(Path(studio.board_port).parent, "virtual-pico") as session:
+        base = load_base(max((studio.folder / "bases").glob("*.elm")))
         collection = ProjectSamples(SimpleNamespace(folder=tmp_path / "later"))
         for name in GESTURES:
             collection.drop(f"{name}.csv", (motion / "later" / f"{name}.csv").read_bytes(), name, base)
@@ -197,53 +163,22 @@ def right(studio, motion: Path, tmp_path: Path) -> dict[str, float]:
         store = session.submit("store", lambda link, job: link.store_list())
         assert store.wait(60) and store.result.active == NAME
         return {label: counts[0] / total for label, total, counts in compared.result.rows(False)}
-    finally:
-        session.close()
-        handle.stop()
 
 
 @in_full_runs("minutes; test_studio_learn.py and others go parts of the way, on a faster board")
-@pytest.mark.parametrize("pulled", [False, True], ids=["plugged", "pulled"])
-def test_from_an_empty_page_to_own_gestures(
-    studios: Callable, pages: Callable, motion: Path, tmp_path: Path, pulled: bool
-) -> None:
+def test_from_an_empty_page_to_own_gestures(studios: Callable, pages: Callable, motion: Path, tmp_path: Path) -> None:
     studio = studios("gestures")
-    person = Person(studio, pages(studio), motion, keys=not pulled)
-    page = person.page
+    person = Person(pages(studio), motion)
     person.start_board()
-    if pulled:
-        person.put_base()
-        person.pull_cable()
-        person.plug_in()
-        person.put_base()
-        person.board().get_by_text("/motion.elm").wait_for()
-    if pulled:
-        person.follow("see its sensor live", "Live")
-        person.follow("collect samples", "Collect")
     person.sense()
-    if pulled:
-        page.get_by_role("button", name="Record", exact=True).wait_for()
-        person.pull_cable()
-        person.plug_in()
-        person.go("Collect")  # it resumes there
-    if pulled:
-        person.record("circle")
-        page.get_by_role("button", name="Undo", exact=False).first.wait_for()
     for label in GESTURES[:3]:
-        person.drop(label) if pulled else person.record_on_board(label)
+        person.record_on_board(label)
     person.learn()
     person.wait_updates(4)
-    if pulled:
-        person.pull_cable()
-        page.get_by_text("Interrupted. The board resumes from its last checkpoint.").wait_for()
-        person.plug_in()
-        person.go("Learn")
-        person.press("Resume")
-    else:
-        page.close()  # the run continues
-        person.page = page = pages(studio)
-        person.go("Learn")
-        page.get_by_text("The board is training.").or_(page.get_by_text("Done. Keep or")).first.wait_for()
+    person.page.close()  # the run continues
+    person.page = page = pages(studio)
+    person.go("Learn")
+    page.get_by_text("The board is training.").or_(page.get_by_text("Done. Keep or")).first.wait_for()
     person.keep()
     person.follow("see it recognize them", "Live")
     person.go("Boards")

@@ -16,6 +16,7 @@ from fresh import in_full_runs, slow, some
 from playwright.sync_api import Page, expect
 from processes import metric_lines, read_report
 from sensing import motion_base
+from studio_pages import choose, go
 from studio_projects import BOARD, collect, motion, project
 from studio_user import Visitor, visit
 
@@ -42,14 +43,12 @@ Studios, Pages = Callable[..., Any], Callable[..., Page]  # as conftest.py has t
 def learn_view(page: Page) -> Page:
     """Opens the view once the board is connected."""
     expect(page.get_by_role("combobox", name="Board")).to_have_value(re.compile(BOARD))
-    page.get_by_role("link", name="Learn").click()
-    page.get_by_role("heading", name="Learn", exact=True).first.wait_for()
+    go(page, "Learn")
     return page
 
 
 def begin(page: Page, how_long: str) -> None:
-    page.get_by_label("Length").click()
-    page.get_by_role("option", name=how_long).click()
+    choose(page, "Length", re.compile(f"^{how_long}"))
     page.get_by_role("button", name="Learn", exact=True).click()
 
 
@@ -193,8 +192,7 @@ def test_learning_again_after_a_class_was_added(studios: Studios, pages: Pages, 
     page = learn_view(pages(studio))
     page.get_by_text("Learn again").first.click()  # expands it
     page.get_by_role("radio", name="with this computer", exact=True).click()
-    page.get_by_label("Length").click()
-    page.get_by_role("option", name="usual").click()
+    choose(page, "Length", re.compile("^usual"))
     page.get_by_role("button", name="Learn again", exact=True).click()
     expect(page.get_by_role("button", name="Discard")).to_be_visible(timeout=120_000)
     said = json.loads((folder / "reports" / "002" / "lesson.json").read_text())

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from fresh import slow
 from playwright.sync_api import Page, expect
-from sensing import adapters, motion_base, put_board, waves
+from sensing import adapters, motion_base, put_board, session_of, waves
+from studio_pages import sense
+from waiting import until
 
 from edgelora.base.errors import InputError
-from edgelora.board.devices import Device
-from edgelora.board.sim import virtual_board
 from edgelora.core.formats.elm import pack_model
 from edgelora.learn.streaming.decisions import listen_on_twin
 from edgelora.learn.training.data.base import Base
@@ -30,13 +30,6 @@ from edgelora.studio.live import DECISIONS_KEPT, Cursor, Live, Said, Sensor, Tap
 from edgelora.studio.spectrogram import BANDS, COLUMN, Spectrogram
 
 NAMES = ("first", "second")
-
-
-def until(true: Callable[[], object], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def told(frame: bytes | None) -> tuple[dict[str, Any], bytes]:
@@ -58,13 +51,9 @@ def made(base: Base) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory, made: dict[str, bytes]) -> Iterator[BoardSession]:
     """A running board with two adapters in its store."""
-    state = put_board(tmp_path_factory.mktemp("desk"), stored=made)
-    board = virtual_board.start("unix", None, state, die_with_parent=True)
-    session = BoardSession(Device(board.port, "a board", True, "unix", state_dir=board.state_dir))
-    until(lambda: session.state.store)
-    yield session
-    session.close()
-    board.stop()
+    with session_of(put_board(tmp_path_factory.mktemp("desk"), stored=made)) as session:
+        until(lambda: session.state.store)
+        yield session
 
 
 @pytest.fixture
@@ -230,13 +219,7 @@ def test_a_page_sees_and_switches(studios: Callable[..., Any], pages: Callable[.
         "websocket",
         lambda socket: "senses" in socket.url and socket.on("framereceived", lambda data: frames.append(len(data))),
     )
-    page.get_by_role("link", name="Live").click()
-    page.get_by_label("Source", exact=True).click()
-    page.get_by_role("option", name="a module on the board").click()
-    page.get_by_label("Module").fill("waves")
-    page.get_by_label("Network").click()
-    page.get_by_role("option", name="mine").click()
-    page.get_by_role("button", name="Start").click()
+    sense(page, "Live", network="mine")
     page.locator(".bar-seen").wait_for()
     assert re.fullmatch(r".+, ?\d+ %", page.locator(".headline").inner_text().replace("\n", " "))
     expect(page.get_by_label("Source", exact=True)).not_to_be_visible()  # folded while listening

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,12 +12,12 @@ import numpy as np
 import pytest
 from fresh import slow
 from playwright.sync_api import Page, expect
-from sensing import motion_base, put_board, waves
-from studio_projects import PERSON
+from sensing import motion_base, put_board, session_of, waves
+from studio_pages import sense
+from studio_projects import PERSON, collect
+from waiting import until
 
 from edgelora.base.errors import InputError
-from edgelora.board.devices import Device
-from edgelora.board.sim import virtual_board
 from edgelora.learn.training.heads.known import NOTHING
 from edgelora.model.datasets.har import har_takes
 from edgelora.studio.actions import Acts
@@ -32,32 +31,10 @@ from edgelora.studio.samples import ENOUGH, ProjectSamples
 STILL = np.tile(np.array([400, 800, 3900, 3, -2, 1], np.int16), (1000, 1))
 
 
-def until(true: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def collected(folder: Path) -> ProjectSamples:
-    """A project with samples that have the base's own class names."""
-    base = motion_base()
-    collection = ProjectSamples(SimpleNamespace(folder=folder))
-    assert base.model.signal
-    for counts, label in har_takes(PERSON, "train"):
-        if label < 4:
-            collection.take(base.model.labels[label], counts, base.model.signal, base.model.input.shape)
-    return collection
-
-
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[BoardSession]:
-    state = put_board(tmp_path / "desk")
-    board = virtual_board.start("unix", None, state, die_with_parent=True)
-    session = BoardSession(Device(board.port, "a board", True, "unix", state_dir=board.state_dir))
-    yield session
-    session.close()
-    board.stop()
+    with session_of(put_board(tmp_path / "desk")) as session:
+        yield session
 
 
 @slow
@@ -65,7 +42,7 @@ def test_a_still_sensor_is_nothing_in_the_live_view(session: BoardSession, tmp_p
     """With the user's samples, and with the base's training data; if switched off, it is a class."""
     base, live = motion_base(), session.of(Live)
     moving = np.concatenate([counts for counts, label in har_takes(PERSON, "train") if label == 0])
-    collected(tmp_path / "own")
+    collect(tmp_path / "own", dict.fromkeys(base.model.labels[:4], 99), 0)
     for folder in ("own", "empty"):
         project = Project(tmp_path / folder)
         live.judge_of = lambda base, adapter, project=project: judge_of(project, base, adapter)
@@ -91,7 +68,7 @@ def test_an_included_base_has_its_own_rule(tmp_path: Path) -> None:
     judge = judge_of(Project(tmp_path), base, None)
     assert judge and judge.is_nothing(STILL[:100]) and judge.labels() == (NOTHING,)
     assert judge.words.startswith("The base's training data decides what counts as nothing")
-    collected(tmp_path / "own")
+    collect(tmp_path / "own", dict.fromkeys(base.model.labels[:4], 99), 0)
     mine = judge_of(Project(tmp_path / "own"), base, None)
     assert mine and mine.labels() and re.fullmatch(r"On held-out samples: \d+ of \d+ .*\.", mine.words)
     takes = [counts for counts, _ in har_takes(PERSON, "test")]
@@ -143,11 +120,7 @@ def test_the_page_records_while_it_classifies(
     put_board(project)
     ProjectSamples(SimpleNamespace(folder=project)).name_class("wave")
     page = pages(studios("project"))
-    page.get_by_role("navigation", name="Views").get_by_role("link", name="Live").click()
-    page.get_by_label("Source", exact=True).click()
-    page.get_by_role("option", name="a module on the board").click()
-    page.get_by_label("Module").fill("waves")
-    page.get_by_role("button", name="Start", exact=True).click()
+    sense(page, "Live")
     button = page.get_by_role("button", name="Hold while you do it")
     page.locator(".headline-name").wait_for()
     count_of = lambda label: len(ProjectSamples(SimpleNamespace(folder=project)).of(label))  # noqa: E731

@@ -14,6 +14,7 @@ from conftest import LEARN_MS
 from fresh import fresh_seeds, slow
 from numpy.typing import NDArray
 from playwright.sync_api import Page, expect
+from studio_pages import card, choose, go, start_virtual
 
 import edgelora
 from edgelora.learn.report.conclusion import TITLES
@@ -110,27 +111,18 @@ def test_own_words(studios: Callable[..., Any], pages: Callable[..., Page], tmp_
     page = pages(studios())
     press = lambda name: page.get_by_role("button", name=name, exact=True).click()  # noqa: E731
 
-    def go(view: str) -> None:
-        page.get_by_role("navigation", name="Views").get_by_role("link", name=view).click()
-        page.get_by_role("heading", name=view, exact=True).first.wait_for()
-
-    def choose(what: str, option: str | re.Pattern[str]) -> None:
-        page.get_by_label(what, exact=True).click()
-        page.get_by_role("option", name=option).click()
-
-    choose("Kind", "unix")
-    press("Start a virtual board")
-    board = page.get_by_role("region", name="unix-1", exact=True)
+    start_virtual(page, "unix", "mine")
+    board = card(page, "mine")
     board.get_by_text("ready").wait_for()
-    press("Put a base on unix-1")
+    press("Put a base on mine")
     dialog = page.get_by_role("dialog")
     dialog.get_by_text("Wrist exercises: ").wait_for()
-    choose("Base network", re.compile("^sound.elm"))
+    choose(page, "Base network", re.compile("^sound.elm"))
     dialog.get_by_text("Spoken words: yes, no,").wait_for()
     press("Copy to the board")
     board.get_by_text("/sound.elm").wait_for()
 
-    go("Collect")
+    go(page, "Collect")
     for seed, word in enumerate(WORDS):
         zone = page.get_by_label("Drop files here, or choose them", exact=True)
         zone.set_input_files(write_wav(tmp_path / f"{word}.wav", said(word, SAID, seed)))
@@ -144,13 +136,13 @@ def test_own_words(studios: Callable[..., Any], pages: Callable[..., Page], tmp_
     verdict = page.get_by_role("status").get_by_text(re.compile(f"^({'|'.join(map(re.escape, TITLES.values()))})$"))
     expect(verdict).to_be_visible()
 
-    go("Live")
-    choose("Source", "a recording")
+    go(page, "Live")
+    choose(page, "Source", re.compile("^a recording"))
     page.get_by_label("Add a recording (.csv, .wav, .npz)", exact=True).set_input_files(
         write_wav(tmp_path / "later.wav", said(WORDS[1], 4, 99))
     )
     expect(page.get_by_label("Recording", exact=True)).to_have_value("later.wav")
-    choose("Network", "own-sound")
+    choose(page, "Network", re.compile("^own-sound"))
     press("Start")
     often = re.compile(rf"(?=.*\b{WORDS[1]} \d\d).*\bnothing \d\d")  # silence between its words
     told = page.get_by_role("cell", name=often).inner_text()

@@ -24,8 +24,7 @@ from edgelora.studio.views.signals import keep_recording
 
 def swapped(folder: Path) -> tuple[ProjectSamples, list[str]]:
     """Samples of three gestures, two of them with another gesture's label; their ids."""
-    collect(folder, {"circle": 10, "wave": 10, "shake": 10})
-    collection = ProjectSamples(SimpleNamespace(folder=folder))
+    collection = collect(folder, {"circle": 10, "wave": 10, "shake": 10})
     wrong = [collection.of("circle")[4].id, collection.of("shake")[2].id]
     collection.relabel(wrong, "wave")
     return collection, wrong
@@ -44,11 +43,9 @@ def test_samples_under_a_wrong_name_are_found(tmp_path: Path) -> None:
 
 
 def test_few_samples_are_never_suspected(tmp_path: Path) -> None:
-    collection = ProjectSamples(SimpleNamespace(folder=tmp_path))
     with pytest.raises(InputError, match="no samples"):
-        sample_map(collection, motion_base())
-    collect(tmp_path, {"circle": 2, "wave": 2})
-    collection.reload()
+        sample_map(collect(tmp_path, {}), motion_base())
+    collection = collect(tmp_path, {"circle": 2, "wave": 2})
     assert not any(spot.looks_like for spot in sample_map(collection, motion_base()))
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -92,10 +91,3 @@ def join_locals(site: Site, key: Path, count: int) -> tuple[Roster, list[Local]]
     first = len(site.roster().keys)
     roster = site.enroll_all([(public_of(secret), "") for secret in secrets], load_key(key))
     return roster, [Local(first + i, secret, roster, np.zeros(0, np.int32)) for i, secret in enumerate(secrets)]
-
-
-def until(true: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from random_models import random_adapter
 
+from edgelora.board import virtual_boards
+from edgelora.board.devices import Device
 from edgelora.board.link.client import Link
 from edgelora.board.sim import virtual_board
 from edgelora.core.formats.ela import pack_adapter
 from edgelora.core.formats.elm import base_id
 from edgelora.learn.training.data.base import Base, load_base
+from edgelora.studio.board_session import BoardSession
 from edgelora.studio.training_options import PACKAGED
 
 WAVES = """
@@ -56,6 +61,19 @@ def adapters(base: Base, count: int) -> list[bytes]:
     for adapter in made:
         adapter.base_id = base_id(base.elm)
     return [pack_adapter(adapter) for adapter in made]
+
+
+@contextlib.contextmanager
+def session_of(state: Path, kind: str = "unix") -> Iterator[BoardSession]:
+    """The session of a virtual board in this folder."""
+    board = virtual_board.start(kind, None, state, die_with_parent=True)
+    session = BoardSession(Device(board.port, "a board", True, kind, state_dir=board.state_dir))
+    try:
+        yield session
+    finally:
+        session.close()
+        if there := virtual_boards.find(board.port):  # a test may have started it again
+            there.stop()
 
 
 def put_board(folder: Path, name: str = "desk", stored: dict[str, bytes] | None = None) -> Path:

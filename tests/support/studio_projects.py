@@ -27,16 +27,17 @@ def motion() -> Base:
     return load_base(PACKAGED / "motion.elm")
 
 
-def collect(folder: Path, gestures: dict[str, int]) -> None:
-    """Adds samples of each gesture to a project, by `ProjectSamples`. gestures: number of samples by name."""
+def collect(folder: Path, gestures: dict[str, int], first: int = FIRST) -> ProjectSamples:
+    """Adds samples of each gesture to a project. gestures: the most samples by name; first: the first one's class."""
     samples, base = ProjectSamples(SimpleNamespace(folder=folder)), motion()
     assert base.model.signal
     takes = har_takes(PERSON, "train")
-    for label, (name, count) in enumerate(gestures.items(), FIRST):
+    for label, (name, count) in enumerate(gestures.items(), first):
         there = len([sample for sample in samples.samples if sample.label == name])
         mine = [counts for counts, of in takes if of == label][there:count]
         for counts in mine:
             samples.take(name, counts, base.model.signal, base.model.input.shape)
+    return samples
 
 
 def project(folder: Path, gestures: dict[str, int], board: str = "unix") -> Path:
