@@ -19,7 +19,7 @@ from fleet_twins import Twins
 
 from edgelora.base.resources import ROOT
 from edgelora.fleet import federation, privacy
-from edgelora.fleet.federation import Call, Federation, Total
+from edgelora.fleet.federation import Federation, Total
 from edgelora.fleet.member import Identity
 from edgelora.fleet.plan import Plan
 from edgelora.fleet.policy import SUMS
@@ -134,16 +134,10 @@ def test_rounds_left_are_those_that_fit_the_budget() -> None:
 # ---- federations
 
 
-def carry(one: Federation, keys: dict[int, bytes], stop: int, charged: Callable[[Call], None] | None = None) -> None:
-    """Runs rounds that no board drops out of, if there are enough boards. charged: called before, by the engine."""
+def carry(one: Federation, keys: dict[int, bytes], stop: int) -> None:
+    """Runs rounds that no board drops out of, if there are enough boards."""
     nothing = np.zeros(len(fleet_vector(one.adapter)), np.int64)
-
-    def exchange(call: Call) -> Total:
-        if charged:
-            charged(call)
-        return Total(nothing, len(call.boards))
-
-    federation.federate(one, exchange, keys, stop=stop)
+    federation.federate(one, lambda call: Total(nothing, len(call.boards)), keys, stop=stop)
 
 
 def begun(folder: Path, site: Site, base: Base, **changed: object) -> Federation:
@@ -175,14 +169,6 @@ class Counted:
         told = one.epsilons
         assert outsider * (1 - 1e-5) < told.outsider < outsider * (1 + 3e-4)
         assert server * (1 - 1e-5) < told.server < server * (1 + 3e-4)
-
-
-def restarted(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
-    carry(begun(folder / "one", site, base), site.roster().members, 3)
-    carry(Federation.open(folder / "one"), site.roster().members, 6)
-    counted, one = Counted(), Federation.open(folder / "one")
-    counted.add(one, site.roster().members)
-    return counted, one
 
 
 def edited(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
@@ -225,24 +211,6 @@ def parallel(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]
     return counted, both[0]
 
 
-def killed(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
-    """Killed after sending UNMASK: only the server may have seen that sum."""
-    counted, one = Counted(), begun(folder / "one", site, base, share=1.0)
-    carry(one, site.roster().members, 2)
-
-    def dies(call: Call) -> None:
-        call.charge(call.boards)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        carry(one, site.roster().members, 3, dies)
-    one = Federation.open(folder / "one")
-    carry(one, site.roster().members, 3)
-    counted.add(one, site.roster().members)
-    counted.rounds[next(iter(counted.rounds))] -= 1  # four attempts, three of them published
-    return counted, one
-
-
 def bare(folder: Path, site: Site, base: Base) -> tuple[Counted, Federation]:
     """Without masks the server sees each board's update with only that board's noise."""
     counted, one = Counted(), begun(folder / "one", site, base, masks=False, noise=4.0)
@@ -266,7 +234,7 @@ def enrolled_again(folder: Path, site: Site, base: Base) -> tuple[Counted, Feder
     return counted, one
 
 
-@pytest.mark.parametrize("story", [restarted, edited, deleted, parallel, killed, bare, enrolled_again])
+@pytest.mark.parametrize("story", [edited, deleted, parallel, bare, enrolled_again])
 def test_epsilon_covers_all_rounds_that_were_run(
     story: Callable[[Path, Site, Base], tuple[Counted, Federation]], tmp_path: Path, site: Site, base: Base
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +32,7 @@ from edgelora.learn.training.data.samples import Samples
 
 HASHED = Plan(rounds=3, seed=7, noise=1.0, clip=4000, least=8, colluders=0, deadline=300.0, patience=300.0)
 GATEWAYS = 2  # Flower nodes, each with its own gateway
-ENGINES = ("plain loop", "process pool", "Ray", "SuperLink deployment", "resumed run", "shuffled replies")
+ENGINES = ("plain loop", "process pool", "Ray", "SuperLink deployment", "resumed run")
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,6 @@ def hashes(base: Base, engines: Sequence[str]) -> dict[str, str]:
         "Ray": _by_ray,
         "SuperLink deployment": _by_superlink,
         "resumed run": _resumed,
-        "shuffled replies": _shuffled,
     }
     found = {}
     for engine in engines:
@@ -128,13 +126,6 @@ def _resumed(it: _Hashed) -> None:
         it.federate(killed)
     again = replace(it, one=Federation.open(it.one.folder))
     again.federate(again.by_hand)
-
-
-def _shuffled(it: _Hashed) -> None:
-    def mixed(messages: dict[int, bytes], adapter: bytes, seconds: float) -> dict[int, list[bytes]]:
-        return it.by_hand(dict(random.sample(list(messages.items()), len(messages))), adapter, seconds)
-
-    it.federate(mixed)
 
 
 def _by_pool(it: _Hashed) -> None:
