@@ -9,7 +9,6 @@ import multiprocessing
 import random
 import sqlite3
 import stat
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -202,28 +201,18 @@ def test_without_the_accountant_epsilons_are_those_of_the_last_round(
 # ---- who is charged
 
 
-def unreported(boards: Twins) -> None:
-    """A SuperNode or a gateway is down: no board is reached."""
-    boards.lost = {Stage.TASK: {0, 1, 2}}
-
-
-def untrained(boards: Twins) -> None:
-    boards.lost = {Stage.COHORT: {0, 1}}
-
-
-def unmasked(boards: Twins) -> None:
-    """Two masked updates arrive, and no board is asked to open them."""
-    boards.lost = {Stage.INPUT: {1, 2}}
-
-
-@pytest.mark.parametrize("loses", [unreported, untrained, unmasked])
+@pytest.mark.parametrize(
+    "lost",
+    [{Stage.TASK: {0, 1, 2}}, {Stage.COHORT: {0, 1}}, {Stage.INPUT: {1, 2}}],
+    ids=["no board is reached", "too few train", "no board is asked to open two masked updates"],
+)
 def test_rounds_whose_updates_nobody_can_see_cost_nothing(
-    loses: Callable[[Twins], None], tmp_path: Path, base: Base
+    lost: dict[Stage, set[int]], tmp_path: Path, base: Base
 ) -> None:
     boards = Twins(tmp_path, base)
     one = Federation.create(tmp_path / "one", replace(PLAN, rounds=3), base, boards.site)
     before = one.sha256
-    loses(boards)
+    boards.lost = lost
     with pytest.raises(RoundAborted, match="3 rounds in a row failed"):
         federate_site(one, boards.site, boards.deliver)
     assert [each.survivors for each in one.rounds] == [0, 0, 0] and len(one.asked) == 3 and one.sha256 == before

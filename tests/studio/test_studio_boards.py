@@ -33,9 +33,8 @@ from edgelora.board.link.serial_line import SerialLine
 from edgelora.board.sim import virtual_board
 from edgelora.core.formats import elu
 from edgelora.core.twin.session import Session
+from edgelora.fleet.client_training import fresh_adapter
 from edgelora.learn.training.data.base import adapter_ranks, load_base
-from edgelora.learn.training.recipe import Recipe
-from edgelora.learn.training.twin.twin_learner import TwinLearner
 from edgelora.studio import adapter_actions
 from edgelora.studio import board_session as sessions
 from edgelora.studio import project as desks
@@ -56,11 +55,8 @@ BASE = PACKAGED / "motion.elm"
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
     """An untrained adapter for the base that comes with the studio."""
-    base, recipe = load_base(BASE), Recipe()
-    learner = TwinLearner(base.elm, recipe.settings(base.elm))
-    learner.begin(1)
     path = tmp_path / "walk.ela"
-    path.write_bytes(learner.save(False))
+    path.write_bytes(fresh_adapter(load_base(BASE).elm, 8, "frozen_a", 1, state=False))
     return path
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from studio_projects import federated, motion, reported
+from sensing import motion_base
+from studio_projects import federated, reported
 from studio_user import Visitor, visit
 
 from edgelora.fleet import rollout as fleet_rollout
@@ -81,7 +82,7 @@ def test_a_federation_is_simulated_to_its_end(tmp_path: Path) -> None:
     """Errors are shown next to the form; an unfinished federation resumes, with the same result as without a page."""
     folder, plan = tmp_path / "project", Plan(boards=3, rounds=2, masks=False)
     for place in (folder / "fleets" / "three-of-us", tmp_path / "alone"):
-        Federation.create(place, plan, motion())
+        Federation.create(place, plan, motion_base())
     alone = Federation.open(tmp_path / "alone")
     fleet_simulate.simulate(alone, "har", "loop")
 

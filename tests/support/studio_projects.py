@@ -6,30 +6,25 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+from sensing import motion_base
+
 from edgelora.fleet.federation import Federation
 from edgelora.fleet.plan import Plan
 from edgelora.fleet.simulate import simulate
 from edgelora.learn.report.record import Report
 from edgelora.learn.report.sections import write_report
-from edgelora.learn.training.data.base import Base, load_base
 from edgelora.model.datasets.dataset import save_dataset
 from edgelora.model.datasets.har import har_takes, load_har
 from edgelora.studio.samples import ProjectSamples
-from edgelora.studio.training_options import PACKAGED
 
 PERSON = 3  # not in the training data of the base that comes with the studio
 FIRST = 3  # first class of the recordings to use, so that the base can't classify a gesture correctly by chance
 BOARD = "desk"
 
 
-def motion() -> Base:
-    """The base that comes with the studio."""
-    return load_base(PACKAGED / "motion.elm")
-
-
 def collect(folder: Path, gestures: dict[str, int], first: int = FIRST) -> ProjectSamples:
     """Adds samples of each gesture to a project. gestures: the most samples by name; first: the first one's class."""
-    samples, base = ProjectSamples(SimpleNamespace(folder=folder)), motion()
+    samples, base = ProjectSamples(SimpleNamespace(folder=folder)), motion_base()
     assert base.model.signal
     takes = har_takes(PERSON, "train")
     for label, (name, count) in enumerate(gestures.items(), first):
@@ -93,6 +88,6 @@ def federated(folder: Path, rounds: int = 2) -> Federation:
     for person in (3, 4):
         save_dataset(load_har(person).train, people / f"{person}.npz")
     plan = Plan(boards=2, rounds=rounds, masks=False, seed=1)
-    federation = Federation.create(folder / "fleets" / "watches", plan, motion())
+    federation = Federation.create(folder / "fleets" / "watches", plan, motion_base())
     simulate(federation, str(people), "loop")
     return federation
