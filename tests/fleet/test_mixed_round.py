@@ -57,17 +57,8 @@ Taught = Callable[[int], Samples]  # of a board, by index
 KINDS = ("unix", *(("virtual-pico", "virtual-riscv") if FULL else ()))  # the first over HTTP, others on lines
 TARGET, SAMPLES, WINDOWS = "band", "/samples.eld", 40
 PLAN = Plan(
-    boards=8,
-    rounds=1,
-    rank=2,
-    clip=2000,
-    noise=0.5,
-    least=6,
-    colluders=0,
-    deadline=60.0,
-    patience=30.0,
-    seed=4,
-)  # fmt: skip
+    boards=8, rounds=1, rank=2, clip=2000, noise=0.5, least=6, colluders=0, deadline=60.0, patience=30.0, seed=4
+)
 
 
 @dataclass(frozen=True)

@@ -171,12 +171,7 @@ def test_impossible_rounds_are_refused() -> None:
     for bad in (task.pack()[:-1], task.pack()[:-1] + b"\1", task.pack()[:68] + b"\2" + task.pack()[69:]):
         with pytest.raises(InputError):
             Task.unpack(bad)
-    for field, value in (
-        ("cohort", 1),
-        ("cohort", 66),
-        ("least", 66),
-        ("clip", 0),
-    ):
+    for field, value in (("cohort", 1), ("cohort", 66), ("least", 66), ("clip", 0)):
         with pytest.raises(InputError):
             Task(**{**vars(task), field: value})
 

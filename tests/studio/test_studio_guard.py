@@ -291,15 +291,8 @@ class EvilBoard:
         adapter = [EVIL, 1, 728, EVIL, False, False]
         answers: dict[int, dict[str, Any]] = {
             Op.HELLO: {
-                **{
-                    "link": LINK_VERSION,
-                    "edgelora": EVIL,
-                    "board": EVIL,
-                    "micropython": EVIL,
-                    "mpy": 0,
-                    "free": 1,
-                    "id": EVIL,
-                },
+                **dict.fromkeys(("edgelora", "board", "micropython", "id"), EVIL),
+                **{"link": LINK_VERSION, "mpy": 0, "free": 1},
                 **{"max_payload": 4096, "resumed": False, "sequence": 0, "model": False, "trained": 0, "ticks_us": 0},
             },
             Op.QUIT: {},

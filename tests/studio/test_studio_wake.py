@@ -59,12 +59,8 @@ def test_files_that_are_no_wake_word_leave_the_one_that_is_there(tmp_path: Path)
     assert wake.give(manifest.name, manifest.read_bytes()) == "" and wake.word
     other = json.loads(manifest.read_text()) | {"model": "other.tflite"}
     dense = SvdfSketch(1, 5).svdf(4, 3).file()  # not a wake word
-    for name, content in (
-        ("alexa.json", b"{}"),
-        ("new.json", b"[1]"),
-        ("alexa.tflite", b"no network"),
-        ("alexa.tflite", dense),
-    ):
+    wrong = (("alexa.json", b"{}"), ("new.json", b"[1]"), ("alexa.tflite", b"no network"), ("alexa.tflite", dense))
+    for name, content in wrong:
         with pytest.raises((EdgeloraError, ValueError)):
             wake.give(name, content)
         assert wake.word and sorted(path.name for path in wake.folder.iterdir()) == ["alexa.json", "alexa.tflite"]
