@@ -1,8 +1,10 @@
-"""What a gallery's networks have in common: how they are listed, and inputs for them."""
+"""What a gallery's networks have in common: how they are written and listed, and inputs for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Build = Callable[..., Any]
+PADDINGS = {"same", "valid", "causal"}
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,48 @@ class Listed:
         self.framework = framework
         self.networks: list[Network] = []
 
-    def __call__(self, family: str, shape: tuple[int, ...], data: str = "signal") -> Callable[[Build], Build]:
-        """Lists a function that takes the shape of an input and returns a network."""
+    def __call__(self, head: str, build: Build) -> None:
+        """Lists a function that takes the shape of an input and returns a network.
 
-        def add(build: Build) -> Build:
-            name = build.__name__.removeprefix("net_").replace("_", "-")
-            self.networks.append(Network(f"{self.framework}-{name}", self.framework, family, shape, data, build))
-            return build
+        head: "name family shape data", as in "iris classifier 4 raw", "lenet5 image 28x28x1 image".
+        """
+        name, family, shape, data = head.split()
+        sides = tuple(map(int, shape.split("x")))
+        self.networks.append(Network(f"{self.framework}-{name}", self.framework, family, sides, data, build))
 
-        return add
+
+def chains(text: str) -> Iterator[tuple[str, str]]:
+    """Heads of networks, and the layers of each: "head: layer, layer". A line that begins with blanks continues one."""
+    for entry in re.split(r"\n(?!\s)", text.strip()):
+        head, _, layers = entry.partition(":")
+        yield head, layers
+
+
+def layers(text: str, kinds: Callable[[str], Build]) -> list[Any]:
+    """Layers from "Conv2D 32 3 strides=2 same relu, Flatten": numbers, options, a padding's or activation's name.
+
+    kinds: a layer's constructor, by its name.
+    """
+    made = []
+    for kind, *words in map(str.split, re.split(r",\s", text)):
+        plain: list[Any] = []
+        named: dict[str, Any] = {}
+        for word in words:
+            key, _, value = word.rpartition("=")
+            parsed = _parsed(value)
+            if not key and not isinstance(parsed, str):
+                plain.append(parsed)
+            else:
+                named[key or ("padding" if value in PADDINGS else "activation")] = parsed
+        made.append(kinds(kind)(*plain, **named))
+    return made
+
+
+def _parsed(word: str) -> Any:
+    try:
+        return ast.literal_eval(word)
+    except ValueError:
+        return word
 
 
 def _signal(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:

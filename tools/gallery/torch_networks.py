@@ -5,14 +5,16 @@ They were written down before any of them was imported, and are not chosen by wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from networks import Listed
+from networks import Listed, chains, layers
 from torch import nn
 from torch.nn import functional as F
 
-Shape = tuple[int, ...]
+Forward = Callable[[Any, Any], Any]
 listed = Listed("torch")
 
 
@@ -28,953 +30,470 @@ def seed_values(module: nn.Module, seed: int = 0) -> None:
             nn.init.uniform_(part.running_var, 0.4, 1.6)
 
 
+class Net(nn.Module):
+    """Parts, and what forward makes of them: "conv1: Conv2d 3 6 5; features: Conv2d 6 8 3, ReLU"."""
+
+    def __init__(self, forward: Forward, parts: str) -> None:
+        super().__init__()
+        self.made = forward
+        for part in filter(str.strip, parts.split(";")):
+            name, _, text = part.partition(":")
+            chain = _layers(text)
+            setattr(self, name.strip(), chain[0] if len(chain) == 1 else nn.Sequential(*chain))
+
+    def forward(self, x: Any) -> Any:
+        return self.made(self, x)
+
+
+def net(head: str, parts: str) -> Callable[[Forward], None]:
+    """Lists a module: a function from its parts and its input to its output."""
+    return lambda forward: listed(head, lambda shape: Net(forward, parts))
+
+
+def sequential(text: str, *_: Any) -> nn.Sequential:
+    return nn.Sequential(*_layers(text))
+
+
+def _layers(text: str) -> list[Any]:
+    return layers(text, lambda kind: globals().get(kind) or getattr(nn, kind))  # a block of this module, or a layer
+
+
+# ---- chains of layers ------------------------------------------------------------------------------------------------
+
+CHAINS = """
+polynomial-tutorial regression 3 signal: Linear 3 1, Flatten 0 1
+ppo-policy control 8 signal: Linear 8 64, Tanh, Linear 64 64, Tanh, Linear 64 2, Tanh
+dcgan-discriminator image 3x32x32 image: Conv2d 3 16 4 2 1 bias=False, LeakyReLU 0.2 inplace=True,
+    Conv2d 16 32 4 2 1 bias=False, BatchNorm2d 32, LeakyReLU 0.2 inplace=True,
+    Conv2d 32 64 4 2 1 bias=False, BatchNorm2d 64, LeakyReLU 0.2 inplace=True, Conv2d 64 1 4 1 0 bias=False, Sigmoid
+conv-transpose-autoencoder autoencoder 1x28x28 image: Conv2d 1 16 3 stride=2 padding=1, ReLU,
+    Conv2d 16 8 3 stride=2 padding=1, ReLU, ConvTranspose2d 8 16 3 stride=2 padding=1 output_padding=1, ReLU,
+    ConvTranspose2d 16 1 3 stride=2 padding=1 output_padding=1, Sigmoid
+har-conv1d motion 6x128 signal: Conv1d 6 32 5 padding=2, BatchNorm1d 32, ReLU, MaxPool1d 2,
+    Conv1d 32 64 5 padding=2, BatchNorm1d 64, ReLU, MaxPool1d 2, Dropout 0.3, Flatten, Linear 2048 64, ReLU, Linear 64 6
+resnet1d residual 6x64 signal: Conv1d 6 16 7 2 3, residual1d 16 16 1, residual1d 16 32 2,
+    AdaptiveAvgPool1d 1, Flatten, Linear 32 5
+wide-kernel-faults vibration 1x512 signal: Conv1d 1 16 64 stride=16 padding=24, BatchNorm1d 16, ReLU, MaxPool1d 2 2,
+    Conv1d 16 32 3 padding=1, BatchNorm1d 32, ReLU, MaxPool1d 2 2, Flatten, Linear 256 100, ReLU, Linear 100 10
+squeeze-excite-1d squeeze-excite 3x128 signal: Conv1d 3 16 5 2 2, BatchNorm1d 16, ReLU, squeeze_excite1d 16,
+    Conv1d 16 32 5 2 2, ReLU, squeeze_excite1d 32, AdaptiveAvgPool1d 1, Flatten, Linear 32 4
+ds-cnn sound 1x49x40 signal: Conv2d 1 32 (10,4) stride=(2,2) padding=(5,1) bias=False, BatchNorm2d 32, ReLU,
+    separable 32 32, separable 32 32, separable 32 32, AdaptiveAvgPool2d (1,1), Flatten, Dropout 0.2, Linear 32 12
+matchbox sound 40x98 signal: matchbox 40 32 11, matchbox 32 32 13, AdaptiveAvgPool1d 1, Flatten, Linear 32 12
+lenet5 image 1x28x28 image: Conv2d 1 6 5 padding=2, Sigmoid, AvgPool2d 2 2, Conv2d 6 16 5, Sigmoid, AvgPool2d 2 2,
+    Flatten, Linear 400 120, Sigmoid, Linear 120 84, Sigmoid, Linear 84 10
+mobilenet-v3 squeeze-excite 3x32x32 image: Conv2d 3 8 3 2 1, Hardswish, mobile_v3 8 16 2, mobile_v3 16 24 2,
+    AdaptiveAvgPool2d 1, Flatten, Linear 24 5
+se-resnet squeeze-excite 3x32x32 image: Conv2d 3 16 3 1 1, ReLU, excited_residual 16 1 16, excited_residual 32 2 16,
+    AdaptiveAvgPool2d 1, Flatten, Linear 32 10
+squeezenet-fire image 3x32x32 image: Conv2d 3 16 3 stride=2, ReLU inplace=True, MaxPool2d 3 stride=2 ceil_mode=True,
+    fire 16 8 16, fire 32 8 16, Dropout 0.5, Conv2d 32 10 1, ReLU inplace=True, AdaptiveAvgPool2d (1,1), Flatten
+convnext image 3x32x32 image: Conv2d 3 16 4 4, convnext 16, convnext 16, AdaptiveAvgPool2d 1, Flatten, Linear 16 10
+shufflenet-unit image 3x32x32 image: Conv2d 3 16 3 2 1, ReLU, shuffled 16, shuffled 16,
+    AdaptiveAvgPool2d 1, Flatten, Linear 16 10
+housing-silu regression 13 signal: Linear 13 64, SiLU, Linear 64 32, SiLU, Linear 32 1
+sine regression 1 signal: Linear 1 16, ReLU, Linear 16 16, ReLU, Linear 16 1
+mlp-gelu-layernorm regression 8 signal: Linear 8 32, LayerNorm 32, GELU, Linear 32 32, LayerNorm 32, GELU, Linear 32 1
+residual-mlp residual 32 signal: Linear 32 48, ReLU, residual_dense 48, residual_dense 48, Linear 48 6
+"""
+for head, text in chains(CHAINS):
+    listed(head, partial(sequential, text))
+
+# ---- blocks of chains ------------------------------------------------------------------------------------------------
+
+
+def added(m: Any, x: Any) -> Any:
+    """Sums in place, as residual networks do."""
+    out = F.relu(m.bn1(m.conv1(x)))
+    out = m.bn2(m.conv2(out))
+    out += m.shortcut(x)
+    return F.relu(out)
+
+
+def residual1d(cin: int, cout: int, stride: int) -> nn.Module:
+    def forward(m: Any, x: Any) -> Any:
+        identity = m.downsample(x) if hasattr(m, "downsample") else x
+        out = m.relu(m.bn1(m.conv1(x)))
+        out = m.bn2(m.conv2(out))
+        out += identity
+        return m.relu(out)
+
+    parts = f"""conv1: Conv1d {cin} {cout} 3 {stride} 1 bias=False; bn1: BatchNorm1d {cout};
+        conv2: Conv1d {cout} {cout} 3 1 1 bias=False; bn2: BatchNorm1d {cout}; relu: ReLU inplace=True"""
+    if stride != 1 or cin != cout:
+        parts += f"; downsample: Conv1d {cin} {cout} 1 {stride} bias=False, BatchNorm1d {cout}"
+    return Net(forward, parts)
+
+
+def residual2d(cin: int, cout: int, stride: int) -> nn.Module:
+    shortcut = f"Conv2d {cin} {cout} 1 stride={stride} bias=False, BatchNorm2d {cout}"
+    parts = f"""conv1: Conv2d {cin} {cout} 3 {stride} 1 bias=False; bn1: BatchNorm2d {cout};
+        conv2: Conv2d {cout} {cout} 3 1 1 bias=False; bn2: BatchNorm2d {cout};
+        shortcut: {shortcut if stride != 1 or cin != cout else "Sequential"}"""
+    return Net(added, parts)
+
+
+def excited_residual(width: int, stride: int, cin: int) -> nn.Module:
+    def forward(m: Any, x: Any) -> Any:
+        out = F.relu(m.bn1(m.conv1(x)))
+        out = m.bn2(m.conv2(out))
+        w = F.avg_pool2d(out, out.size(2))
+        w = F.relu(m.fc1(w))
+        w = torch.sigmoid(m.fc2(w))
+        out = out * w
+        out += m.shortcut(x)
+        return F.relu(out)
+
+    parts = f"""conv1: Conv2d {cin} {width} 3 {stride} 1 bias=False; bn1: BatchNorm2d {width};
+        conv2: Conv2d {width} {width} 3 1 1 bias=False; bn2: BatchNorm2d {width};
+        shortcut: Conv2d {cin} {width} 1 {stride} bias=False;
+        fc1: Conv2d {width} {width // 8} 1; fc2: Conv2d {width // 8} {width} 1"""
+    return Net(forward, parts)
+
+
+def chomp(size: int) -> nn.Module:
+    return Net(lambda m, x: x[:, :, :-size].contiguous(), "")
+
+
+def causal(cin: int, cout: int, dilation: int) -> nn.Module:
+    def forward(m: Any, x: Any) -> Any:
+        res = m.downsample(x) if hasattr(m, "downsample") else x
+        return F.relu(m.net(x) + res)
+
+    pad = 2 * dilation
+    parts = f"net: Conv1d {cin} {cout} 3 padding={pad} dilation={dilation}, chomp {pad}, ReLU, Dropout 0.2"
+    return Net(forward, parts + (f"; downsample: Conv1d {cin} {cout} 1" if cin != cout else ""))
+
+
+def squeeze_excite1d(channel: int) -> nn.Module:
+    def forward(m: Any, x: Any) -> Any:
+        b, c, _ = x.size()
+        y = m.avg_pool(x).view(b, c)
+        y = m.fc(y).view(b, c, 1)
+        return x * y.expand_as(x)
+
+    few = channel // 4
+    fc = f"Linear {channel} {few} bias=False, ReLU inplace=True, Linear {few} {channel} bias=False, Sigmoid"
+    return Net(forward, f"avg_pool: AdaptiveAvgPool1d 1; fc: {fc}")
+
+
+def squeeze_excite2d(channels: int) -> nn.Module:
+    def forward(m: Any, x: Any) -> Any:
+        scale = m.activation(m.fc1(m.avgpool(x)))
+        return m.scale_activation(m.fc2(scale)) * x
+
+    few = channels // 4
+    parts = f"""avgpool: AdaptiveAvgPool2d 1; fc1: Conv2d {channels} {few} 1; fc2: Conv2d {few} {channels} 1;
+        activation: ReLU; scale_activation: Hardsigmoid"""
+    return Net(forward, parts)
+
+
+def separable(cin: int, cout: int) -> nn.Module:
+    return sequential(
+        f"Conv2d {cin} {cin} 3 padding=1 groups={cin} bias=False, BatchNorm2d {cin}, ReLU, "
+        f"Conv2d {cin} {cout} 1 bias=False, BatchNorm2d {cout}, ReLU"
+    )
+
+
+def matchbox(cin: int, cout: int, kernel: int) -> nn.Module:
+    """MatchboxNet's block: 1-D time-channel separable convolutions with a residual."""
+    parts = f"""depthwise: Conv1d {cin} {cin} {kernel} padding={kernel // 2} groups={cin};
+        pointwise: Conv1d {cin} {cout} 1; bn: BatchNorm1d {cout}; residual: Conv1d {cin} {cout} 1, BatchNorm1d {cout}"""
+    return Net(lambda m, x: torch.relu(m.bn(m.pointwise(m.depthwise(x))) + m.residual(x)), parts)
+
+
+def mobile_v2(cin: int, cout: int, stride: int, expand: int) -> nn.Module:
+    wide = cin * expand
+    parts = f"""conv: Conv2d {cin} {wide} 1 bias=False, BatchNorm2d {wide}, ReLU6 inplace=True,
+        Conv2d {wide} {wide} 3 {stride} 1 groups={wide} bias=False, BatchNorm2d {wide}, ReLU6 inplace=True,
+        Conv2d {wide} {cout} 1 bias=False, BatchNorm2d {cout}"""
+    return Net((lambda m, x: x + m.conv(x)) if stride == 1 and cin == cout else (lambda m, x: m.conv(x)), parts)
+
+
+def mobile_v3(cin: int, cout: int, stride: int) -> nn.Module:
+    wide = 4 * cin
+    return sequential(
+        f"Conv2d {cin} {wide} 1 bias=False, BatchNorm2d {wide}, Hardswish, "
+        f"Conv2d {wide} {wide} 5 {stride} 2 groups={wide} bias=False, BatchNorm2d {wide}, Hardswish, "
+        f"squeeze_excite2d {wide}, Conv2d {wide} {cout} 1 bias=False, BatchNorm2d {cout}"
+    )
+
+
+def fire(cin: int, squeeze: int, expand: int) -> nn.Module:
+    def forward(m: Any, x: Any) -> Any:
+        x = m.activation(m.squeeze(x))
+        return torch.cat([m.activation(m.expand1x1(x)), m.activation(m.expand3x3(x))], 1)
+
+    parts = f"""squeeze: Conv2d {cin} {squeeze} 1; expand1x1: Conv2d {squeeze} {expand} 1;
+        expand3x3: Conv2d {squeeze} {expand} 3 padding=1; activation: ReLU inplace=True"""
+    return Net(forward, parts)
+
+
+class LayerNorm2d(nn.LayerNorm):
+    def forward(self, x: Any) -> Any:
+        x = x.permute(0, 2, 3, 1)
+        x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+        return x.permute(0, 3, 1, 2)
+
+
+def convnext(dim: int) -> nn.Module:
+    parts = f"""dwconv: Conv2d {dim} {dim} 7 padding=3 groups={dim}; norm: LayerNorm2d {dim};
+        pwconv1: Conv2d {dim} {4 * dim} 1; act: GELU; pwconv2: Conv2d {4 * dim} {dim} 1"""
+    return Net(lambda m, x: x + m.pwconv2(m.act(m.pwconv1(m.norm(m.dwconv(x))))), parts)
+
+
+def shuffled(channels: int) -> nn.Module:
+    """ShuffleNet's unit."""
+
+    def forward(m: Any, x: Any) -> Any:
+        x1, x2 = x.chunk(2, dim=1)
+        x = torch.cat((x1, m.branch(x2)), dim=1)
+        batch, channels, height, width = x.size()
+        x = x.view(batch, 2, channels // 2, height, width)
+        x = torch.transpose(x, 1, 2).contiguous()
+        return x.view(batch, channels, height, width)
+
+    half = channels // 2
+    parts = f"""branch: Conv2d {half} {half} 1 bias=False, BatchNorm2d {half}, ReLU inplace=True,
+        Conv2d {half} {half} 3 padding=1 groups={half} bias=False, BatchNorm2d {half},
+        Conv2d {half} {half} 1 bias=False, BatchNorm2d {half}, ReLU inplace=True"""
+    return Net(forward, parts)
+
+
+def residual_dense(width: int) -> nn.Module:
+    return Net(lambda m, x: F.relu(x + m.net(x)), f"net: Linear {width} {width}, ReLU, Linear {width} {width}")
+
+
 # ---- PyTorch's tutorials and examples --------------------------------------------------------------------------------
 
+STACK = "flatten: Flatten; linear_relu_stack: Linear 784 128, ReLU, Linear 128 128, ReLU, Linear 128 10"  # 128, not 512
+CIFAR = "conv2: Conv2d 6 16 5; fc1: Linear 400 120; fc2: Linear 120 84; fc3: Linear 84 10"
 
-@listed("quickstart", (1, 28, 28), "image")
-def net_quickstart(shape: Shape) -> nn.Module:
-    """The tutorial's, with 128 in place of 512."""
-
-    class NeuralNetwork(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.flatten = nn.Flatten()
-            self.linear_relu_stack = nn.Sequential(
-                nn.Linear(28 * 28, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10)
-            )
-
-        def forward(self, x: Any) -> Any:
-            x = self.flatten(x)
-            return self.linear_relu_stack(x)
-
-    return NeuralNetwork()
+net("quickstart quickstart 1x28x28 image", STACK)(lambda m, x: m.linear_relu_stack(m.flatten(x)))
 
 
-@listed("quickstart", (3, 32, 32), "image")
-def net_cifar10_tutorial(shape: Shape) -> nn.Module:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv1 = nn.Conv2d(3, 6, 5)
-            self.pool = nn.MaxPool2d(2, 2)
-            self.conv2 = nn.Conv2d(6, 16, 5)
-            self.fc1 = nn.Linear(16 * 5 * 5, 120)
-            self.fc2 = nn.Linear(120, 84)
-            self.fc3 = nn.Linear(84, 10)
-
-        def forward(self, x: Any) -> Any:
-            x = self.pool(F.relu(self.conv1(x)))
-            x = self.pool(F.relu(self.conv2(x)))
-            x = torch.flatten(x, 1)
-            x = F.relu(self.fc1(x))
-            x = F.relu(self.fc2(x))
-            return self.fc3(x)
-
-    return Net()
+@net("cifar10-tutorial quickstart 3x32x32 image", f"conv1: Conv2d 3 6 5; pool: MaxPool2d 2 2; {CIFAR}")
+def _(m: Any, x: Any) -> Any:
+    x = m.pool(F.relu(m.conv1(x)))
+    x = m.pool(F.relu(m.conv2(x)))
+    x = torch.flatten(x, 1)
+    x = F.relu(m.fc1(x))
+    x = F.relu(m.fc2(x))
+    return m.fc3(x)
 
 
-@listed("quickstart", (1, 32, 32), "image")
-def net_neural_networks_tutorial(shape: Shape) -> nn.Module:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv1 = nn.Conv2d(1, 6, 5)
-            self.conv2 = nn.Conv2d(6, 16, 5)
-            self.fc1 = nn.Linear(16 * 5 * 5, 120)
-            self.fc2 = nn.Linear(120, 84)
-            self.fc3 = nn.Linear(84, 10)
-
-        def forward(self, input: Any) -> Any:
-            c1 = F.relu(self.conv1(input))
-            s2 = F.max_pool2d(c1, (2, 2))
-            c3 = F.relu(self.conv2(s2))
-            s4 = F.max_pool2d(c3, 2)
-            s4 = torch.flatten(s4, 1)
-            f5 = F.relu(self.fc1(s4))
-            f6 = F.relu(self.fc2(f5))
-            return self.fc3(f6)
-
-    return Net()
+@net("neural-networks-tutorial quickstart 1x32x32 image", f"conv1: Conv2d 1 6 5; {CIFAR}")
+def _(m: Any, x: Any) -> Any:
+    x = F.max_pool2d(F.relu(m.conv1(x)), (2, 2))
+    x = F.max_pool2d(F.relu(m.conv2(x)), 2)
+    x = torch.flatten(x, 1)
+    x = F.relu(m.fc1(x))
+    x = F.relu(m.fc2(x))
+    return m.fc3(x)
 
 
-@listed("quickstart", (1, 28, 28), "image")
-def net_mnist_example(shape: Shape) -> nn.Module:
+@net(
+    "mnist-example quickstart 1x28x28 image",
+    "conv1: Conv2d 1 32 3 1; conv2: Conv2d 32 64 3 1; dropout1: Dropout 0.25; dropout2: Dropout 0.5;"
+    "fc1: Linear 9216 128; fc2: Linear 128 10",
+)
+def _(m: Any, x: Any) -> Any:
     """pytorch/examples: mnist."""
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv1 = nn.Conv2d(1, 32, 3, 1)
-            self.conv2 = nn.Conv2d(32, 64, 3, 1)
-            self.dropout1 = nn.Dropout(0.25)
-            self.dropout2 = nn.Dropout(0.5)
-            self.fc1 = nn.Linear(9216, 128)
-            self.fc2 = nn.Linear(128, 10)
-
-        def forward(self, x: Any) -> Any:
-            x = F.relu(self.conv1(x))
-            x = F.relu(self.conv2(x))
-            x = F.max_pool2d(x, 2)
-            x = self.dropout1(x)
-            x = torch.flatten(x, 1)
-            x = F.relu(self.fc1(x))
-            x = self.dropout2(x)
-            x = self.fc2(x)
-            return F.log_softmax(x, dim=1)
-
-    return Net()
+    x = F.relu(m.conv1(x))
+    x = F.relu(m.conv2(x))
+    x = m.dropout1(F.max_pool2d(x, 2))
+    x = torch.flatten(x, 1)
+    x = m.dropout2(F.relu(m.fc1(x)))
+    return F.log_softmax(m.fc2(x), dim=1)
 
 
-@listed("quickstart", (784,), "image")
-def net_what_is_nn_tutorial(shape: Shape) -> nn.Module:
-    class CNN(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv1 = nn.Conv2d(1, 16, kernel_size=3, stride=2, padding=1)
-            self.conv2 = nn.Conv2d(16, 16, kernel_size=3, stride=2, padding=1)
-            self.conv3 = nn.Conv2d(16, 10, kernel_size=3, stride=2, padding=1)
-
-        def forward(self, xb: Any) -> Any:
-            xb = xb.view(-1, 1, 28, 28)
-            xb = F.relu(self.conv1(xb))
-            xb = F.relu(self.conv2(xb))
-            xb = F.relu(self.conv3(xb))
-            xb = F.avg_pool2d(xb, 4)
-            return xb.view(-1, xb.size(1))
-
-    return CNN()
+@net(
+    "what-is-nn-tutorial quickstart 784 image",
+    "conv1: Conv2d 1 16 3 stride=2 padding=1; conv2: Conv2d 16 16 3 stride=2 padding=1;"
+    "conv3: Conv2d 16 10 3 stride=2 padding=1",
+)
+def _(m: Any, x: Any) -> Any:
+    x = x.view(-1, 1, 28, 28)
+    x = F.relu(m.conv1(x))
+    x = F.relu(m.conv2(x))
+    x = F.relu(m.conv3(x))
+    x = F.avg_pool2d(x, 4)
+    return x.view(-1, x.size(1))
 
 
-@listed("sound", (1, 2000), "signal")
-def net_speech_command_m5(shape: Shape) -> nn.Module:
+@net(
+    "speech-command-m5 sound 1x2000 signal",
+    "conv1: Conv1d 1 32 80 stride=16; bn1: BatchNorm1d 32; pool1: MaxPool1d 2; conv2: Conv1d 32 32 3;"
+    "bn2: BatchNorm1d 32; pool2: MaxPool1d 2; conv3: Conv1d 32 64 3; bn3: BatchNorm1d 64; pool3: MaxPool1d 2;"
+    "fc1: Linear 64 35",
+)
+def _(m: Any, x: Any) -> Any:
     """M5 of the audio tutorial, at a quarter of its length."""
-
-    class M5(nn.Module):
-        def __init__(self, n_input: int = 1, n_output: int = 35, stride: int = 16, n_channel: int = 32) -> None:
-            super().__init__()
-            self.conv1 = nn.Conv1d(n_input, n_channel, kernel_size=80, stride=stride)
-            self.bn1 = nn.BatchNorm1d(n_channel)
-            self.pool1 = nn.MaxPool1d(2)
-            self.conv2 = nn.Conv1d(n_channel, n_channel, kernel_size=3)
-            self.bn2 = nn.BatchNorm1d(n_channel)
-            self.pool2 = nn.MaxPool1d(2)
-            self.conv3 = nn.Conv1d(n_channel, 2 * n_channel, kernel_size=3)
-            self.bn3 = nn.BatchNorm1d(2 * n_channel)
-            self.pool3 = nn.MaxPool1d(2)
-            self.fc1 = nn.Linear(2 * n_channel, n_output)
-
-        def forward(self, x: Any) -> Any:
-            x = self.conv1(x)
-            x = F.relu(self.bn1(x))
-            x = self.pool1(x)
-            x = self.conv2(x)
-            x = F.relu(self.bn2(x))
-            x = self.pool2(x)
-            x = self.conv3(x)
-            x = F.relu(self.bn3(x))
-            x = self.pool3(x)
-            x = F.avg_pool1d(x, x.shape[-1])
-            x = x.permute(0, 2, 1)
-            x = self.fc1(x)
-            return F.log_softmax(x, dim=2)
-
-    return M5()
+    x = m.pool1(F.relu(m.bn1(m.conv1(x))))
+    x = m.pool2(F.relu(m.bn2(m.conv2(x))))
+    x = m.pool3(F.relu(m.bn3(m.conv3(x))))
+    x = F.avg_pool1d(x, x.shape[-1])
+    x = m.fc1(x.permute(0, 2, 1))
+    return F.log_softmax(x, dim=2)
 
 
-@listed("regression", (3,), "signal")
-def net_polynomial_tutorial(shape: Shape) -> nn.Module:
-    return nn.Sequential(nn.Linear(3, 1), nn.Flatten(0, 1))
+@net("dqn-tutorial control 4 signal", "layer1: Linear 4 128; layer2: Linear 128 128; layer3: Linear 128 2")
+def _(m: Any, x: Any) -> Any:
+    return m.layer3(F.relu(m.layer2(F.relu(m.layer1(x)))))
 
 
-@listed("control", (4,), "signal")
-def net_dqn_tutorial(shape: Shape) -> nn.Module:
-    class DQN(nn.Module):
-        def __init__(self, n_observations: int, n_actions: int) -> None:
-            super().__init__()
-            self.layer1 = nn.Linear(n_observations, 128)
-            self.layer2 = nn.Linear(128, 128)
-            self.layer3 = nn.Linear(128, n_actions)
-
-        def forward(self, x: Any) -> Any:
-            x = F.relu(self.layer1(x))
-            x = F.relu(self.layer2(x))
-            return self.layer3(x)
-
-    return DQN(4, 2)
+@net(
+    "super-resolution-example image 1x32x32 image",
+    "relu: ReLU; conv1: Conv2d 1 32 (5,5) (1,1) (2,2); conv2: Conv2d 32 32 (3,3) (1,1) (1,1);"
+    "conv3: Conv2d 32 16 (3,3) (1,1) (1,1); conv4: Conv2d 16 4 (3,3) (1,1) (1,1); pixel_shuffle: PixelShuffle 2",
+)
+def _(m: Any, x: Any) -> Any:
+    x = m.relu(m.conv1(x))
+    x = m.relu(m.conv2(x))
+    x = m.relu(m.conv3(x))
+    return m.pixel_shuffle(m.conv4(x))
 
 
-@listed("control", (8,), "signal")
-def net_ppo_policy(shape: Shape) -> nn.Module:
-    return nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 2), nn.Tanh())
+@net("lstm-mnist-rows recurrent 28x28 image", "rnn: LSTM 28 32 num_layers=1 batch_first=True; out: Linear 32 10")
+def _(m: Any, x: Any) -> Any:
+    r_out, _ = m.rnn(x)
+    return m.out(r_out[:, -1, :])
 
 
-@listed("image", (3, 32, 32), "image")
-def net_dcgan_discriminator(shape: Shape) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 16, 4, 2, 1, bias=False),
-        nn.LeakyReLU(0.2, inplace=True),
-        nn.Conv2d(16, 32, 4, 2, 1, bias=False),
-        nn.BatchNorm2d(32),
-        nn.LeakyReLU(0.2, inplace=True),
-        nn.Conv2d(32, 64, 4, 2, 1, bias=False),
-        nn.BatchNorm2d(64),
-        nn.LeakyReLU(0.2, inplace=True),
-        nn.Conv2d(64, 1, 4, 1, 0, bias=False),
-        nn.Sigmoid(),
-    )
+@net("gru-classifier recurrent 24x6 signal", "gru: GRU 6 24 batch_first=True; fc: Linear 24 5; relu: ReLU")
+def _(m: Any, x: Any) -> Any:
+    out, _ = m.gru(x)
+    return m.fc(m.relu(out[:, -1]))
 
 
-@listed("image", (1, 32, 32), "image")
-def net_super_resolution_example(shape: Shape) -> nn.Module:
-    class Net(nn.Module):
-        def __init__(self, upscale_factor: int) -> None:
-            super().__init__()
-            self.relu = nn.ReLU()
-            self.conv1 = nn.Conv2d(1, 32, (5, 5), (1, 1), (2, 2))
-            self.conv2 = nn.Conv2d(32, 32, (3, 3), (1, 1), (1, 1))
-            self.conv3 = nn.Conv2d(32, 16, (3, 3), (1, 1), (1, 1))
-            self.conv4 = nn.Conv2d(16, upscale_factor**2, (3, 3), (1, 1), (1, 1))
-            self.pixel_shuffle = nn.PixelShuffle(upscale_factor)
-
-        def forward(self, x: Any) -> Any:
-            x = self.relu(self.conv1(x))
-            x = self.relu(self.conv2(x))
-            x = self.relu(self.conv3(x))
-            return self.pixel_shuffle(self.conv4(x))
-
-    return Net(2)
-
-
-@listed("recurrent", (28, 28), "image")
-def net_lstm_mnist_rows(shape: Shape) -> nn.Module:
-    class RNN(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.rnn = nn.LSTM(input_size=28, hidden_size=32, num_layers=1, batch_first=True)
-            self.out = nn.Linear(32, 10)
-
-        def forward(self, x: Any) -> Any:
-            r_out, _ = self.rnn(x)
-            return self.out(r_out[:, -1, :])
-
-    return RNN()
-
-
-@listed("recurrent", (24, 6), "signal")
-def net_gru_classifier(shape: Shape) -> nn.Module:
-    class GRUNet(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.gru = nn.GRU(6, 24, batch_first=True)
-            self.fc = nn.Linear(24, 5)
-            self.relu = nn.ReLU()
-
-        def forward(self, x: Any) -> Any:
-            out, h = self.gru(x)
-            return self.fc(self.relu(out[:, -1]))
-
-    return GRUNet()
-
-
-@listed("autoencoder", (784,), "image")
-def net_linear_autoencoder(shape: Shape) -> nn.Module:
-    class Autoencoder(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder = nn.Sequential(
-                nn.Linear(784, 64), nn.ReLU(True), nn.Linear(64, 32), nn.ReLU(True), nn.Linear(32, 12)
-            )
-            self.decoder = nn.Sequential(
-                nn.Linear(12, 32), nn.ReLU(True), nn.Linear(32, 64), nn.ReLU(True), nn.Linear(64, 784), nn.Sigmoid()
-            )
-
-        def forward(self, x: Any) -> Any:
-            return self.decoder(self.encoder(x))
-
-    return Autoencoder()
-
-
-@listed("autoencoder", (1, 28, 28), "image")
-def net_conv_transpose_autoencoder(shape: Shape) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(16, 8, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.ConvTranspose2d(8, 16, 3, stride=2, padding=1, output_padding=1),
-        nn.ReLU(),
-        nn.ConvTranspose2d(16, 1, 3, stride=2, padding=1, output_padding=1),
-        nn.Sigmoid(),
-    )
+@net(
+    "linear-autoencoder autoencoder 784 image",
+    "encoder: Linear 784 64, ReLU True, Linear 64 32, ReLU True, Linear 32 12;"
+    "decoder: Linear 12 32, ReLU True, Linear 32 64, ReLU True, Linear 64 784, Sigmoid",
+)
+def _(m: Any, x: Any) -> Any:
+    return m.decoder(m.encoder(x))
 
 
 # ---- classifiers of signals ------------------------------------------------------------------------------------------
 
 
-@listed("motion", (6, 128), "signal")
-def net_har_conv1d(shape: Shape) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv1d(6, 32, kernel_size=5, padding=2),
-        nn.BatchNorm1d(32),
-        nn.ReLU(),
-        nn.MaxPool1d(2),
-        nn.Conv1d(32, 64, kernel_size=5, padding=2),
-        nn.BatchNorm1d(64),
-        nn.ReLU(),
-        nn.MaxPool1d(2),
-        nn.Dropout(0.3),
-        nn.Flatten(),
-        nn.Linear(64 * 32, 64),
-        nn.ReLU(),
-        nn.Linear(64, 6),
-    )
+@net(
+    "adaptive-pool-head motion 3x100 signal",
+    "features: Conv1d 3 16 7 stride=2 padding=3, ReLU, Conv1d 16 32 5 stride=2 padding=2, ReLU;"
+    "pool: AdaptiveAvgPool1d 1; fc: Linear 32 4",
+)
+def _(m: Any, x: Any) -> Any:
+    return m.fc(m.pool(m.features(x)).squeeze(-1))
 
 
-@listed("motion", (3, 100), "signal")
-def net_adaptive_pool_head(shape: Shape) -> nn.Module:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.features = nn.Sequential(
-                nn.Conv1d(3, 16, 7, stride=2, padding=3),
-                nn.ReLU(),
-                nn.Conv1d(16, 32, 5, stride=2, padding=2),
-                nn.ReLU(),
-            )
-            self.pool = nn.AdaptiveAvgPool1d(1)
-            self.fc = nn.Linear(32, 4)
-
-        def forward(self, x: Any) -> Any:
-            x = self.pool(self.features(x)).squeeze(-1)
-            return self.fc(x)
-
-    return Net()
-
-
-@listed("motion", (128, 6), "signal")
-def net_channels_last_permuted(shape: Shape) -> nn.Module:
+@net("channels-last-permuted motion 128x6 signal", "conv: Conv1d 6 16 5; fc: Linear 16 4")
+def _(m: Any, x: Any) -> Any:
     """Data come as [time, channels]; forward turns them."""
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv1d(6, 16, 5)
-            self.fc = nn.Linear(16, 4)
-
-        def forward(self, x: Any) -> Any:
-            x = x.permute(0, 2, 1)
-            x = F.relu(self.conv(x))
-            return self.fc(x.mean(dim=-1))
-
-    return Net()
+    x = F.relu(m.conv(x.permute(0, 2, 1)))
+    return m.fc(x.mean(dim=-1))
 
 
-@listed("residual", (6, 64), "signal")
-def net_resnet1d(shape: Shape) -> nn.Module:
-    class Block(nn.Module):
-        def __init__(self, cin: int, cout: int, stride: int) -> None:
-            super().__init__()
-            self.conv1 = nn.Conv1d(cin, cout, 3, stride, 1, bias=False)
-            self.bn1 = nn.BatchNorm1d(cout)
-            self.conv2 = nn.Conv1d(cout, cout, 3, 1, 1, bias=False)
-            self.bn2 = nn.BatchNorm1d(cout)
-            self.relu = nn.ReLU(inplace=True)
-            self.downsample = None
-            if stride != 1 or cin != cout:
-                self.downsample = nn.Sequential(nn.Conv1d(cin, cout, 1, stride, bias=False), nn.BatchNorm1d(cout))
-
-        def forward(self, x: Any) -> Any:
-            identity = x if self.downsample is None else self.downsample(x)
-            out = self.relu(self.bn1(self.conv1(x)))
-            out = self.bn2(self.conv2(out))
-            out += identity
-            return self.relu(out)
-
-    return nn.Sequential(
-        nn.Conv1d(6, 16, 7, 2, 3),
-        Block(16, 16, 1),
-        Block(16, 32, 2),
-        nn.AdaptiveAvgPool1d(1),
-        nn.Flatten(),
-        nn.Linear(32, 5),
-    )
-
-
-@listed("motion", (6, 100), "signal")
-def net_tcn_weightless(shape: Shape) -> nn.Module:
+@net("tcn-weightless motion 6x100 signal", "tcn: causal 6 16 1, causal 16 16 2, causal 16 16 4; linear: Linear 16 4")
+def _(m: Any, x: Any) -> Any:
     """Dilated causal convolutions: padded on both sides, then chomped."""
-
-    class Chomp(nn.Module):
-        def __init__(self, size: int) -> None:
-            super().__init__()
-            self.size = size
-
-        def forward(self, x: Any) -> Any:
-            return x[:, :, : -self.size].contiguous()
-
-    class Block(nn.Module):
-        def __init__(self, cin: int, cout: int, dilation: int) -> None:
-            super().__init__()
-            pad = 2 * dilation
-            self.net = nn.Sequential(
-                nn.Conv1d(cin, cout, 3, padding=pad, dilation=dilation), Chomp(pad), nn.ReLU(), nn.Dropout(0.2)
-            )
-            self.downsample = nn.Conv1d(cin, cout, 1) if cin != cout else None
-
-        def forward(self, x: Any) -> Any:
-            res = x if self.downsample is None else self.downsample(x)
-            return F.relu(self.net(x) + res)
-
-    class TCN(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.tcn = nn.Sequential(Block(6, 16, 1), Block(16, 16, 2), Block(16, 16, 4))
-            self.linear = nn.Linear(16, 4)
-
-        def forward(self, x: Any) -> Any:
-            return self.linear(self.tcn(x)[:, :, -1])
-
-    return TCN()
+    return m.linear(m.tcn(x)[:, :, -1])
 
 
-@listed("vibration", (1, 512), "signal")
-def net_wide_kernel_faults(shape: Shape) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv1d(1, 16, kernel_size=64, stride=16, padding=24),
-        nn.BatchNorm1d(16),
-        nn.ReLU(),
-        nn.MaxPool1d(2, 2),
-        nn.Conv1d(16, 32, 3, padding=1),
-        nn.BatchNorm1d(32),
-        nn.ReLU(),
-        nn.MaxPool1d(2, 2),
-        nn.Flatten(),
-        nn.Linear(32 * 8, 100),
-        nn.ReLU(),
-        nn.Linear(100, 10),
-    )
-
-
-@listed("squeeze-excite", (3, 128), "signal")
-def net_squeeze_excite_1d(shape: Shape) -> nn.Module:
-    class SELayer(nn.Module):
-        def __init__(self, channel: int, reduction: int = 4) -> None:
-            super().__init__()
-            self.avg_pool = nn.AdaptiveAvgPool1d(1)
-            self.fc = nn.Sequential(
-                nn.Linear(channel, channel // reduction, bias=False),
-                nn.ReLU(inplace=True),
-                nn.Linear(channel // reduction, channel, bias=False),
-                nn.Sigmoid(),
-            )
-
-        def forward(self, x: Any) -> Any:
-            b, c, _ = x.size()
-            y = self.avg_pool(x).view(b, c)
-            y = self.fc(y).view(b, c, 1)
-            return x * y.expand_as(x)
-
-    return nn.Sequential(
-        nn.Conv1d(3, 16, 5, 2, 2),
-        nn.BatchNorm1d(16),
-        nn.ReLU(),
-        SELayer(16),
-        nn.Conv1d(16, 32, 5, 2, 2),
-        nn.ReLU(),
-        SELayer(32),
-        nn.AdaptiveAvgPool1d(1),
-        nn.Flatten(),
-        nn.Linear(32, 4),
-    )
-
-
-@listed("sound", (1, 49, 40), "signal")
-def net_ds_cnn(shape: Shape) -> nn.Module:
-    def separable(cin: int, cout: int) -> nn.Sequential:
-        return nn.Sequential(
-            nn.Conv2d(cin, cin, 3, padding=1, groups=cin, bias=False),
-            nn.BatchNorm2d(cin),
-            nn.ReLU(),
-            nn.Conv2d(cin, cout, 1, bias=False),
-            nn.BatchNorm2d(cout),
-            nn.ReLU(),
-        )
-
-    return nn.Sequential(
-        nn.Conv2d(1, 32, (10, 4), stride=(2, 2), padding=(5, 1), bias=False),
-        nn.BatchNorm2d(32),
-        nn.ReLU(),
-        separable(32, 32),
-        separable(32, 32),
-        separable(32, 32),
-        nn.AdaptiveAvgPool2d((1, 1)),
-        nn.Flatten(),
-        nn.Dropout(0.2),
-        nn.Linear(32, 12),
-    )
-
-
-@listed("sound", (40, 98), "signal")
-def net_matchbox(shape: Shape) -> nn.Module:
-    """MatchboxNet's block: 1-D time-channel separable convolutions with a residual."""
-
-    class Block(nn.Module):
-        def __init__(self, cin: int, cout: int, kernel: int) -> None:
-            super().__init__()
-            self.depthwise = nn.Conv1d(cin, cin, kernel, padding=kernel // 2, groups=cin)
-            self.pointwise = nn.Conv1d(cin, cout, 1)
-            self.bn = nn.BatchNorm1d(cout)
-            self.residual = nn.Sequential(nn.Conv1d(cin, cout, 1), nn.BatchNorm1d(cout))
-
-        def forward(self, x: Any) -> Any:
-            return torch.relu(self.bn(self.pointwise(self.depthwise(x))) + self.residual(x))
-
-    return nn.Sequential(Block(40, 32, 11), Block(32, 32, 13), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(32, 12))
-
-
-@listed("sound", (1, 64, 32), "image")
-def net_audio_max_mean(shape: Shape) -> nn.Module:
+@net(
+    "audio-max-mean sound 1x64x32 image",
+    "conv1: Conv2d 1 16 3 padding=1; conv2: Conv2d 16 32 3 padding=1; fc: Linear 32 10",
+)
+def _(m: Any, x: Any) -> Any:
     """Mean and maximum over time and frequency, added: as sound taggers pool."""
+    x = F.avg_pool2d(F.relu(m.conv1(x)), 2)
+    x = F.avg_pool2d(F.relu(m.conv2(x)), 2)
+    x = torch.mean(x, dim=3)
+    x1, _ = torch.max(x, dim=2)
+    x2 = torch.mean(x, dim=2)
+    return torch.sigmoid(m.fc(x1 + x2))
 
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv1 = nn.Conv2d(1, 16, 3, padding=1)
-            self.conv2 = nn.Conv2d(16, 32, 3, padding=1)
-            self.fc = nn.Linear(32, 10)
 
-        def forward(self, x: Any) -> Any:
-            x = F.avg_pool2d(F.relu(self.conv1(x)), 2)
-            x = F.avg_pool2d(F.relu(self.conv2(x)), 2)
-            x = torch.mean(x, dim=3)
-            x1, _ = torch.max(x, dim=2)
-            x2 = torch.mean(x, dim=2)
-            return torch.sigmoid(self.fc(x1 + x2))
-
-    return Net()
+@net("gated-tcn motion 3x64 signal", "f: Conv1d 3 16 3; g: Conv1d 3 16 3; out: Conv1d 16 16 1; fc: Linear 16 4")
+def _(m: Any, x: Any) -> Any:
+    """WaveNet's gate."""
+    x = torch.tanh(m.f(x)) * torch.sigmoid(m.g(x))
+    x = F.elu(m.out(x))
+    return m.fc(F.adaptive_avg_pool1d(x, 1).flatten(1))
 
 
 # ---- images ----------------------------------------------------------------------------------------------------------
 
 
-@listed("image", (1, 28, 28), "image")
-def net_lenet5(shape: Shape) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(1, 6, kernel_size=5, padding=2),
-        nn.Sigmoid(),
-        nn.AvgPool2d(kernel_size=2, stride=2),
-        nn.Conv2d(6, 16, kernel_size=5),
-        nn.Sigmoid(),
-        nn.AvgPool2d(kernel_size=2, stride=2),
-        nn.Flatten(),
-        nn.Linear(16 * 5 * 5, 120),
-        nn.Sigmoid(),
-        nn.Linear(120, 84),
-        nn.Sigmoid(),
-        nn.Linear(84, 10),
-    )
+@net(
+    "vgg-small image 3x32x32 image",
+    "features: Conv2d 3 16 3 padding=1, BatchNorm2d 16, ReLU inplace=True, MaxPool2d 2 2, "
+    "Conv2d 16 32 3 padding=1, BatchNorm2d 32, ReLU inplace=True, MaxPool2d 2 2, "
+    "Conv2d 32 48 3 padding=1, BatchNorm2d 48, ReLU inplace=True, "
+    "Conv2d 48 48 3 padding=1, BatchNorm2d 48, ReLU inplace=True, MaxPool2d 2 2;"
+    "avgpool: AdaptiveAvgPool2d (2,2); classifier: Linear 192 64, ReLU True, Dropout, Linear 64 10",
+)
+def _(m: Any, x: Any) -> Any:
+    x = torch.flatten(m.avgpool(m.features(x)), 1)
+    return m.classifier(x)
 
 
-@listed("image", (3, 32, 32), "image")
-def net_vgg_small(shape: Shape) -> nn.Module:
-    layers: list[nn.Module] = []
-    cin = 3
-    for v in (16, "M", 32, "M", 48, 48, "M"):
-        if v == "M":
-            layers += [nn.MaxPool2d(kernel_size=2, stride=2)]
-        else:
-            layers += [nn.Conv2d(cin, int(v), kernel_size=3, padding=1), nn.BatchNorm2d(int(v)), nn.ReLU(inplace=True)]
-            cin = int(v)
-
-    class VGG(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.features = nn.Sequential(*layers)
-            self.avgpool = nn.AdaptiveAvgPool2d((2, 2))
-            self.classifier = nn.Sequential(nn.Linear(48 * 4, 64), nn.ReLU(True), nn.Dropout(), nn.Linear(64, 10))
-
-        def forward(self, x: Any) -> Any:
-            x = self.features(x)
-            x = self.avgpool(x)
-            x = torch.flatten(x, 1)
-            return self.classifier(x)
-
-    return VGG()
+@net(
+    "resnet-basic-blocks residual 3x32x32 image",
+    "conv1: Conv2d 3 16 3 1 1 bias=False; bn1: BatchNorm2d 16; layer1: residual2d 16 16 1;"
+    "layer2: residual2d 16 32 2; layer3: residual2d 32 48 2; linear: Linear 48 10",
+)
+def _(m: Any, x: Any) -> Any:
+    x = F.relu(m.bn1(m.conv1(x)))
+    x = m.layer3(m.layer2(m.layer1(x)))
+    x = F.avg_pool2d(x, 8)
+    return m.linear(x.view(x.size(0), -1))
 
 
-@listed("residual", (3, 32, 32), "image")
-def net_resnet_basic_blocks(shape: Shape) -> nn.Module:
-    class BasicBlock(nn.Module):
-        def __init__(self, in_planes: int, planes: int, stride: int = 1) -> None:
-            super().__init__()
-            self.conv1 = nn.Conv2d(in_planes, planes, kernel_size=3, stride=stride, padding=1, bias=False)
-            self.bn1 = nn.BatchNorm2d(planes)
-            self.conv2 = nn.Conv2d(planes, planes, kernel_size=3, stride=1, padding=1, bias=False)
-            self.bn2 = nn.BatchNorm2d(planes)
-            self.shortcut = nn.Sequential()
-            if stride != 1 or in_planes != planes:
-                self.shortcut = nn.Sequential(
-                    nn.Conv2d(in_planes, planes, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(planes)
-                )
-
-        def forward(self, x: Any) -> Any:
-            out = F.relu(self.bn1(self.conv1(x)))
-            out = self.bn2(self.conv2(out))
-            out += self.shortcut(x)
-            return F.relu(out)
-
-    class ResNet(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv1 = nn.Conv2d(3, 16, kernel_size=3, stride=1, padding=1, bias=False)
-            self.bn1 = nn.BatchNorm2d(16)
-            self.layer1 = BasicBlock(16, 16)
-            self.layer2 = BasicBlock(16, 32, 2)
-            self.layer3 = BasicBlock(32, 48, 2)
-            self.linear = nn.Linear(48, 10)
-
-        def forward(self, x: Any) -> Any:
-            out = F.relu(self.bn1(self.conv1(x)))
-            out = self.layer3(self.layer2(self.layer1(out)))
-            out = F.avg_pool2d(out, 8)
-            out = out.view(out.size(0), -1)
-            return self.linear(out)
-
-    return ResNet()
+@net(
+    "mobilenet-v2 image 3x48x48 image",
+    "features: Conv2d 3 8 3 2 1 bias=False, BatchNorm2d 8, ReLU6 inplace=True, mobile_v2 8 8 1 4, mobile_v2 8 16 2 4, "
+    "mobile_v2 16 16 1 4, mobile_v2 16 24 2 4; classifier: Dropout 0.2, Linear 24 5",
+)
+def _(m: Any, x: Any) -> Any:
+    return m.classifier(m.features(x).mean([2, 3]))
 
 
-@listed("image", (3, 48, 48), "image")
-def net_mobilenet_v2(shape: Shape) -> nn.Module:
-    class InvertedResidual(nn.Module):
-        def __init__(self, inp: int, oup: int, stride: int, expand_ratio: int) -> None:
-            super().__init__()
-            hidden = inp * expand_ratio
-            self.use_res_connect = stride == 1 and inp == oup
-            self.conv = nn.Sequential(
-                nn.Conv2d(inp, hidden, 1, bias=False),
-                nn.BatchNorm2d(hidden),
-                nn.ReLU6(inplace=True),
-                nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False),
-                nn.BatchNorm2d(hidden),
-                nn.ReLU6(inplace=True),
-                nn.Conv2d(hidden, oup, 1, bias=False),
-                nn.BatchNorm2d(oup),
-            )
-
-        def forward(self, x: Any) -> Any:
-            if self.use_res_connect:
-                return x + self.conv(x)
-            return self.conv(x)
-
-    class MobileNetV2(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.features = nn.Sequential(
-                nn.Conv2d(3, 8, 3, 2, 1, bias=False),
-                nn.BatchNorm2d(8),
-                nn.ReLU6(inplace=True),
-                InvertedResidual(8, 8, 1, 4),
-                InvertedResidual(8, 16, 2, 4),
-                InvertedResidual(16, 16, 1, 4),
-                InvertedResidual(16, 24, 2, 4),
-            )
-            self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(24, 5))
-
-        def forward(self, x: Any) -> Any:
-            x = self.features(x)
-            x = x.mean([2, 3])
-            return self.classifier(x)
-
-    return MobileNetV2()
-
-
-@listed("squeeze-excite", (3, 32, 32), "image")
-def net_mobilenet_v3(shape: Shape) -> nn.Module:
-    class SqueezeExcitation(nn.Module):
-        def __init__(self, channels: int) -> None:
-            super().__init__()
-            self.avgpool = nn.AdaptiveAvgPool2d(1)
-            self.fc1 = nn.Conv2d(channels, channels // 4, 1)
-            self.fc2 = nn.Conv2d(channels // 4, channels, 1)
-            self.activation = nn.ReLU()
-            self.scale_activation = nn.Hardsigmoid()
-
-        def forward(self, x: Any) -> Any:
-            scale = self.avgpool(x)
-            scale = self.activation(self.fc1(scale))
-            scale = self.scale_activation(self.fc2(scale))
-            return scale * x
-
-    def block(cin: int, cout: int, stride: int) -> nn.Sequential:
-        return nn.Sequential(
-            nn.Conv2d(cin, 4 * cin, 1, bias=False),
-            nn.BatchNorm2d(4 * cin),
-            nn.Hardswish(),
-            nn.Conv2d(4 * cin, 4 * cin, 5, stride, 2, groups=4 * cin, bias=False),
-            nn.BatchNorm2d(4 * cin),
-            nn.Hardswish(),
-            SqueezeExcitation(4 * cin),
-            nn.Conv2d(4 * cin, cout, 1, bias=False),
-            nn.BatchNorm2d(cout),
-        )
-
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, 2, 1),
-        nn.Hardswish(),
-        block(8, 16, 2),
-        block(16, 24, 2),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(24, 5),
-    )
-
-
-@listed("squeeze-excite", (3, 32, 32), "image")
-def net_se_resnet(shape: Shape) -> nn.Module:
-    class SEBlock(nn.Module):
-        def __init__(self, planes: int, stride: int, cin: int) -> None:
-            super().__init__()
-            self.conv1 = nn.Conv2d(cin, planes, 3, stride, 1, bias=False)
-            self.bn1 = nn.BatchNorm2d(planes)
-            self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
-            self.bn2 = nn.BatchNorm2d(planes)
-            self.shortcut = nn.Conv2d(cin, planes, 1, stride, bias=False)
-            self.fc1 = nn.Conv2d(planes, planes // 8, kernel_size=1)
-            self.fc2 = nn.Conv2d(planes // 8, planes, kernel_size=1)
-
-        def forward(self, x: Any) -> Any:
-            out = F.relu(self.bn1(self.conv1(x)))
-            out = self.bn2(self.conv2(out))
-            w = F.avg_pool2d(out, out.size(2))
-            w = F.relu(self.fc1(w))
-            w = torch.sigmoid(self.fc2(w))
-            out = out * w
-            out += self.shortcut(x)
-            return F.relu(out)
-
-    return nn.Sequential(
-        nn.Conv2d(3, 16, 3, 1, 1),
-        nn.ReLU(),
-        SEBlock(16, 1, 16),
-        SEBlock(32, 2, 16),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(32, 10),
-    )
-
-
-@listed("image", (3, 32, 32), "image")
-def net_squeezenet_fire(shape: Shape) -> nn.Module:
-    class Fire(nn.Module):
-        def __init__(self, inplanes: int, squeeze: int, expand: int) -> None:
-            super().__init__()
-            self.squeeze = nn.Conv2d(inplanes, squeeze, kernel_size=1)
-            self.expand1x1 = nn.Conv2d(squeeze, expand, kernel_size=1)
-            self.expand3x3 = nn.Conv2d(squeeze, expand, kernel_size=3, padding=1)
-            self.activation = nn.ReLU(inplace=True)
-
-        def forward(self, x: Any) -> Any:
-            x = self.activation(self.squeeze(x))
-            return torch.cat([self.activation(self.expand1x1(x)), self.activation(self.expand3x3(x))], 1)
-
-    return nn.Sequential(
-        nn.Conv2d(3, 16, kernel_size=3, stride=2),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(kernel_size=3, stride=2, ceil_mode=True),
-        Fire(16, 8, 16),
-        Fire(32, 8, 16),
-        nn.Dropout(p=0.5),
-        nn.Conv2d(32, 10, kernel_size=1),
-        nn.ReLU(inplace=True),
-        nn.AdaptiveAvgPool2d((1, 1)),
-        nn.Flatten(),
-    )
-
-
-@listed("image", (3, 32, 32), "image")
-def net_convnext(shape: Shape) -> nn.Module:
-    class LayerNorm2d(nn.LayerNorm):
-        def forward(self, x: Any) -> Any:
-            x = x.permute(0, 2, 3, 1)
-            x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
-            return x.permute(0, 3, 1, 2)
-
-    class Block(nn.Module):
-        def __init__(self, dim: int) -> None:
-            super().__init__()
-            self.dwconv = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
-            self.norm = LayerNorm2d(dim)
-            self.pwconv1 = nn.Conv2d(dim, 4 * dim, 1)
-            self.act = nn.GELU()
-            self.pwconv2 = nn.Conv2d(4 * dim, dim, 1)
-
-        def forward(self, x: Any) -> Any:
-            return x + self.pwconv2(self.act(self.pwconv1(self.norm(self.dwconv(x)))))
-
-    return nn.Sequential(
-        nn.Conv2d(3, 16, 4, 4), Block(16), Block(16), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)
-    )
-
-
-@listed("image", (3, 32, 32), "image")
-def net_shufflenet_unit(shape: Shape) -> nn.Module:
-    def channel_shuffle(x: Any, groups: int) -> Any:
-        batch, channels, height, width = x.size()
-        x = x.view(batch, groups, channels // groups, height, width)
-        x = torch.transpose(x, 1, 2).contiguous()
-        return x.view(batch, channels, height, width)
-
-    class Unit(nn.Module):
-        def __init__(self, channels: int) -> None:
-            super().__init__()
-            half = channels // 2
-            self.branch = nn.Sequential(
-                nn.Conv2d(half, half, 1, bias=False),
-                nn.BatchNorm2d(half),
-                nn.ReLU(inplace=True),
-                nn.Conv2d(half, half, 3, padding=1, groups=half, bias=False),
-                nn.BatchNorm2d(half),
-                nn.Conv2d(half, half, 1, bias=False),
-                nn.BatchNorm2d(half),
-                nn.ReLU(inplace=True),
-            )
-
-        def forward(self, x: Any) -> Any:
-            x1, x2 = x.chunk(2, dim=1)
-            out = torch.cat((x1, self.branch(x2)), dim=1)
-            return channel_shuffle(out, 2)
-
-    return nn.Sequential(
-        nn.Conv2d(3, 16, 3, 2, 1),
-        nn.ReLU(),
-        Unit(16),
-        Unit(16),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(16, 10),
-    )
-
-
-@listed("image", (1, 40, 40), "image")
-def net_unet_small(shape: Shape) -> nn.Module:
-    class UNet(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.down = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True))
-            self.pool = nn.MaxPool2d(2)
-            self.middle = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
-            self.up = nn.Upsample(scale_factor=2, mode="nearest")
-            self.out = nn.Conv2d(24, 1, 3, padding=1)
-
-        def forward(self, x: Any) -> Any:
-            one = self.down(x)
-            two = self.up(self.middle(self.pool(one)))
-            return self.out(torch.cat([two, one], dim=1))
-
-    return UNet()
+@net(
+    "unet-small image 1x40x40 image",
+    "down: Conv2d 1 8 3 padding=1, BatchNorm2d 8, ReLU inplace=True; pool: MaxPool2d 2;"
+    "middle: Conv2d 8 16 3 padding=1, BatchNorm2d 16, ReLU inplace=True;"
+    "up: Upsample scale_factor=2 mode=nearest; out: Conv2d 24 1 3 padding=1",
+)
+def _(m: Any, x: Any) -> Any:
+    one = m.down(x)
+    two = m.up(m.middle(m.pool(one)))
+    return m.out(torch.cat([two, one], dim=1))
 
 
 # ---- small dense networks --------------------------------------------------------------------------------------------
 
 
-@listed("classifier", (4,), "raw")
-def net_iris(shape: Shape) -> nn.Module:
-    class Model(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc1 = nn.Linear(4, 16)
-            self.fc2 = nn.Linear(16, 16)
-            self.out = nn.Linear(16, 3)
-
-        def forward(self, x: Any) -> Any:
-            x = F.relu(self.fc1(x))
-            x = F.relu(self.fc2(x))
-            return self.out(x)
-
-    return Model()
+@net("iris classifier 4 raw", "fc1: Linear 4 16; fc2: Linear 16 16; out: Linear 16 3")
+def _(m: Any, x: Any) -> Any:
+    return m.out(F.relu(m.fc2(F.relu(m.fc1(x)))))
 
 
-@listed("classifier", (20,), "signal")
-def net_tabular_batchnorm(shape: Shape) -> nn.Module:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.bn0 = nn.BatchNorm1d(20)
-            self.lin1 = nn.Linear(20, 64)
-            self.bn1 = nn.BatchNorm1d(64)
-            self.lin2 = nn.Linear(64, 32)
-            self.bn2 = nn.BatchNorm1d(32)
-            self.lin3 = nn.Linear(32, 1)
-            self.drops = nn.Dropout(0.3)
-
-        def forward(self, x: Any) -> Any:
-            x = self.bn0(x)
-            x = self.bn1(self.drops(F.relu(self.lin1(x))))
-            x = self.bn2(self.drops(F.relu(self.lin2(x))))
-            return torch.sigmoid(self.lin3(x))
-
-    return Net()
+@net(
+    "tabular-batchnorm classifier 20 signal",
+    "bn0: BatchNorm1d 20; lin1: Linear 20 64; bn1: BatchNorm1d 64; lin2: Linear 64 32; bn2: BatchNorm1d 32;"
+    "lin3: Linear 32 1; drops: Dropout 0.3",
+)
+def _(m: Any, x: Any) -> Any:
+    x = m.bn0(x)
+    x = m.bn1(m.drops(F.relu(m.lin1(x))))
+    x = m.bn2(m.drops(F.relu(m.lin2(x))))
+    return torch.sigmoid(m.lin3(x))
 
 
-@listed("regression", (13,), "signal")
-def net_housing_silu(shape: Shape) -> nn.Module:
-    return nn.Sequential(nn.Linear(13, 64), nn.SiLU(), nn.Linear(64, 32), nn.SiLU(), nn.Linear(32, 1))
-
-
-@listed("regression", (1,), "signal")
-def net_sine(shape: Shape) -> nn.Module:
-    return nn.Sequential(nn.Linear(1, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1))
-
-
-@listed("regression", (8,), "signal")
-def net_mlp_gelu_layernorm(shape: Shape) -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(8, 32), nn.LayerNorm(32), nn.GELU(), nn.Linear(32, 32), nn.LayerNorm(32), nn.GELU(), nn.Linear(32, 1)
-    )
-
-
-@listed("residual", (32,), "signal")
-def net_residual_mlp(shape: Shape) -> nn.Module:
-    class Block(nn.Module):
-        def __init__(self, width: int) -> None:
-            super().__init__()
-            self.net = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
-
-        def forward(self, x: Any) -> Any:
-            return F.relu(x + self.net(x))
-
-    return nn.Sequential(nn.Linear(32, 48), nn.ReLU(), Block(48), Block(48), nn.Linear(48, 6))
-
-
-@listed("attention", (16, 24), "signal")
-def net_transformer_encoder(shape: Shape) -> nn.Module:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.TransformerEncoderLayer(24, nhead=2, dim_feedforward=48, batch_first=True)
-            self.fc = nn.Linear(24, 4)
-
-        def forward(self, x: Any) -> Any:
-            return self.fc(self.layer(x).mean(dim=1))
-
-    return Net()
-
-
-@listed("motion", (3, 64), "signal")
-def net_gated_tcn(shape: Shape) -> nn.Module:
-    """WaveNet's gate."""
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.f = nn.Conv1d(3, 16, 3)
-            self.g = nn.Conv1d(3, 16, 3)
-            self.out = nn.Conv1d(16, 16, 1)
-            self.fc = nn.Linear(16, 4)
-
-        def forward(self, x: Any) -> Any:
-            x = torch.tanh(self.f(x)) * torch.sigmoid(self.g(x))
-            x = F.elu(self.out(x))
-            return self.fc(F.adaptive_avg_pool1d(x, 1).flatten(1))
-
-    return Net()
+@net(
+    "transformer-encoder attention 16x24 signal",
+    "layer: TransformerEncoderLayer 24 nhead=2 dim_feedforward=48 batch_first=True; fc: Linear 24 4",
+)
+def _(m: Any, x: Any) -> Any:
+    return m.fc(m.layer(x).mean(dim=1))
