@@ -20,12 +20,11 @@ from edgelora.core.formats.network import MATRIX_KINDS, QuantModel
 from edgelora.core.twin.binding import library
 from edgelora.core.twin.session import Session
 from edgelora.model.floatnet.zoo import ENCODER, LANGUAGE
-from edgelora.model.importers.tflite.convert import import_tflite
+from edgelora.model.importers.tflite.write import write_tflite
 
 from .held import held_to_avx2
 from .model import random_adapter
-from .networks import language, tokens
-from .tflite_file import image_network, keyword_network
+from .networks import image_network, keyword_network, language, tokens
 
 NETWORKS = {"keyword DS-CNN": keyword_network, "image ResNet": image_network}
 TRANSFORMERS = {
@@ -67,8 +66,8 @@ def _bench(rounds: int, progress: Progress) -> list[HostTime]:
     names = [*NETWORKS, *TRANSFORMERS]
     for number, name in enumerate(names):
         progress(number, len(names), name)
-        file = NETWORKS[name](np.random.default_rng(number)) if name in NETWORKS else None
-        model = import_tflite(file, name=name) if file else TRANSFORMERS[name]()
+        model = (NETWORKS | TRANSFORMERS)[name]()
+        file = write_tflite(model) if name in NETWORKS else None
         for what, own, peer, other in _runs(model, file):
             us, peer_us = _best(rounds, own, other)
             rows.append(HostTime(name, what, us, peer, peer_us))

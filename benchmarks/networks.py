@@ -21,7 +21,7 @@ from edgelora.core.formats.network import (
     Tensor,
 )
 from edgelora.model.floatnet import balance
-from edgelora.model.floatnet.layers import FloatNet
+from edgelora.model.floatnet.layers import FloatNet, Layer, average_pool, build, conv, dense
 from edgelora.model.floatnet.zoo import Transformer, compact, ds_cnn, encoder, language_model
 from edgelora.model.quantization.quantize import quantize
 
@@ -122,6 +122,28 @@ def keyword_networks() -> list[tuple[str, QuantModel]]:
     """MLPerf Tiny's DS-CNN, which peers publish, and the same layers on the project's own features of a second."""
     shapes = {"MLPerf Tiny's DS-CNN": (49, 10, 1), "keyword DS-CNN, 98x40 features": (98, 40, 1)}
     return [(name, quantized(ds_cnn(shape, 12, 0))) for name, shape in shapes.items()]
+
+
+def keyword_network(seed: int = 0) -> QuantModel:
+    """The DS-CNN of MLPerf Tiny's keyword spotting, with a pool and a softmax as there: 2.7 million products."""
+    net = ds_cnn((49, 10, 1), 12, seed)
+    layers = [*net.layers[:-2], average_pool((25, 5)), dense(12), Layer("softmax")]
+    return quantized(build(net.input_shape, layers, seed))
+
+
+def image_network(seed: int = 0) -> QuantModel:
+    """The ResNet of MLPerf Tiny's image classification: 12.5 million products."""
+    layers, x = [conv(16, (3, 3))], 1
+    for channels, stride in ((16, 1), (32, 2), (64, 2)):
+        layers.append(replace(conv(channels, (3, 3), (stride, stride)), inputs=(x,)))
+        layers.append(conv(channels, (3, 3), activation="none"))
+        y = len(layers)
+        if stride > 1:
+            layers.append(replace(conv(channels, (1, 1), (stride, stride), activation="none"), inputs=(x,)))
+            x = len(layers)
+        layers.append(Layer("add", activation="relu", inputs=(x, y)))
+        x = len(layers)
+    return quantized(build((32, 32, 3), [*layers, average_pool((8, 8)), dense(10), Layer("softmax")], seed))
 
 
 def network(shapes: Sequence[Shape], loss: str = "mean_squared_error", seed: int = 0) -> QuantModel:
