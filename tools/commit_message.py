@@ -6,87 +6,21 @@ from pathlib import Path
 
 LONGEST = 72
 # Verbs whose ending looks like a past tense, a participle or a third person.
-VERBS = {
-    "Bring",
-    "Don't",
-    "Embed",
-    "Exceed",
-    "Feed",
-    "Need",
-    "Ping",
-    "Proceed",
-    "Seed",
-    "Shed",
-    "Speed",
-    "String",
-    "Bias",
-    "Focus",
-}
+VERBS = re.compile("Bring|Don't|Embed|Exceed|Feed|Need|Ping|Proceed|Seed|Shed|Speed|String|Bias|Focus")
 # First words of earlier subjects that were not imperatives.
-NO_VERBS = {
-    *(
-        "A",
-        "An",
-        "The",
-        "This",
-        "That",
-        "These",
-        "Those",
-        "One",
-        "Two",
-        "All",
-        "Each",
-        "Every",
-        "No",
-        "Nobody",
-        "Nothing",
-    ),
-    *(
-        "I",
-        "It",
-        "He",
-        "She",
-        "They",
-        "We",
-        "You",
-        "What",
-        "Where",
-        "Who",
-        "Why",
-        "How",
-        "Its",
-        "Their",
-        "Our",
-        "Your",
-        "My",
-    ),
-    *(
-        "With",
-        "Without",
-        "In",
-        "On",
-        "At",
-        "Of",
-        "For",
-        "From",
-        "By",
-        "To",
-        "As",
-        "If",
-        "Beyond",
-        "Behind",
-        "Now",
-        "Also",
-    ),
-    *("Ledger", "Keyword", "Depthwise", "Desktop", "Vector", "Figure", "Half", "Host", "Board", "Firmware", "Studio"),
-}
+NO_VERBS = re.compile(
+    "A|An|The|This|That|These|Those|One|Two|All|Each|Every|No|Nobody|Nothing|I|It|He|She|"
+    "They|We|You|What|Where|Who|Why|How|Its|Their|Our|Your|My|With|Without|In|On|At|Of|For|"
+    "From|By|To|As|If|Beyond|Behind|Now|Also|Ledger|Keyword|Depthwise|Desktop|Vector|Figure|"
+    "Half|Host|Board|Firmware|Studio"
+)
 
 
 def is_command(word: str) -> bool:
     """Whether a word may be an imperative: capitalized, no participle, no third person, no plural."""
-    if word in VERBS:
+    if VERBS.fullmatch(word):
         return True
-    if not re.fullmatch(r"[A-Z][a-z]+(-[a-z]+)*", word) or word in NO_VERBS:
+    if not re.fullmatch(r"[A-Z][a-z]+(-[a-z]+)*", word) or NO_VERBS.fullmatch(word):
         return False
     return not re.search(r"(ed|ing|[^s]s)$", word)
 
