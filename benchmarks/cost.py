@@ -14,7 +14,6 @@ from itertools import chain, product
 from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgelora.base.errors import InputError
 from edgelora.base.progress import Progress
@@ -178,38 +177,20 @@ def _counted(
 
 def fit(rows: Sequence[Row], networks: int) -> Fit:
     """Fits the cycles of each term to all rows, minimizing relative errors."""
+    from scipy.optimize import nnls
+
     names = sorted({name for counts, _ in rows for name in counts})
     counts = np.array([[row.get(name, 0.0) for name in names] for row, _ in rows])
     cycles = np.array([value for _, value in rows])
     weights = 1 / np.maximum(cycles, FEW_CYCLES)
-    found = non_negative_least_squares(counts * weights[:, None], cycles * weights)
+    scaled = counts * weights[:, None]
+    sizes = np.linalg.norm(scaled, axis=0)
+    sizes[sizes == 0] = 1
+    found = nnls(scaled / sizes, cycles * weights)[0] / sizes
     errors = (counts @ found - cycles) * weights
     rounded = {name: float(f"{value:.4g}") for name, value in zip(names, found, strict=True)}
     rms, largest = float(np.sqrt(np.mean(errors**2))), float(np.abs(errors).max())
     return Fit(networks, len(rows), round(rms, 4), round(largest, 4), rounded)
-
-
-def non_negative_least_squares(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """x >= 0 with the least |a x - b|: active sets (Lawson, Hanson: Solving Least Squares Problems, 1974)."""
-    scale = np.linalg.norm(a, axis=0)
-    a = a / np.where(scale, scale, 1)
-    x, free = np.zeros(a.shape[1]), np.zeros(a.shape[1], bool)
-    while True:
-        gradient = a.T @ (b - a @ x)
-        gradient[free] = 0
-        if gradient.max() <= 1e-9:
-            return x / np.where(scale, scale, 1)
-        free[gradient.argmax()] = True
-        while True:
-            best = np.zeros_like(x)
-            best[free] = np.linalg.lstsq(a[:, free], b, rcond=None)[0]
-            below = free & (best <= 0)
-            if not below.any():
-                break
-            x += (x[below] / (x[below] - best[below])).min() * (best - x)
-            free &= x > 1e-12
-            x[~free] = 0
-        x = best
 
 
 def calibrate(link: Link, board: BoardProfile, progress: Progress) -> Fit:

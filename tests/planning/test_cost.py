@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from benchmarks.cost import Trial, calibration, check, fit, held_out, non_negative_least_squares
+from benchmarks.cost import Trial, calibration, check, fit, held_out
 from benchmarks.networks import Shape, network
 from edgelora.base.resources import ROOT
 from edgelora.board.build import build_firmware
@@ -143,12 +143,3 @@ def test_fit_finds_the_cycles_that_made_its_rows() -> None:
     assert found.largest_error < 1e-6
     noisy = [(counts, cycles - 0.5 * counts["never"]) for counts, cycles in rows]
     assert min(fit(noisy, networks=20).cycles.values()) == 0  # no term has negative cycles
-
-
-def test_least_squares_are_the_best_that_are_not_negative() -> None:
-    rng = np.random.default_rng(1)
-    for _ in range(20):
-        a, b = rng.normal(size=(12, 6)), rng.normal(size=12)
-        x = non_negative_least_squares(a, b)
-        gradient = a.T @ (a @ x - b)
-        assert (x >= 0).all() and (gradient > -1e-6).all() and np.abs(gradient * x).max() < 1e-6
