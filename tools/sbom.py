@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import manifest
 from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, XsUri
@@ -86,27 +87,18 @@ def debian_version(package: str) -> str:
     return shown.stdout
 
 
+def library(purl: PackageURL, **more: Any) -> Component:
+    return Component(name=purl.name, version=purl.version, purl=purl, bom_ref=str(purl), **more)
+
+
 def of_python(name: str) -> Component:
     """A distribution as it is installed here."""
-    version = metadata.version(name)
-    purl = PackageURL("pypi", None, name, version)
-    return Component(
-        type=ComponentType.LIBRARY,
-        name=name,
-        version=version,
-        purl=purl,
-        bom_ref=str(purl),
-        scope=ComponentScope.REQUIRED,
-    )
+    return library(PackageURL("pypi", None, name, metadata.version(name)), scope=ComponentScope.REQUIRED)
 
 
 def of_debian(package: str, licence: str) -> Component:
-    version = debian_version(package)
-    purl = PackageURL("deb", "debian", package, version)
-    licences = [LicenseExpression(licence)]
-    return Component(
-        type=ComponentType.LIBRARY, name=package, version=version, purl=purl, bom_ref=str(purl), licenses=licences
-    )
+    purl = PackageURL("deb", "debian", package, debian_version(package))
+    return library(purl, licenses=[LicenseExpression(licence)])
 
 
 def of_page() -> Iterator[Component]:
@@ -114,15 +106,7 @@ def of_page() -> Iterator[Component]:
     for path, told in json.loads(PAGE.read_text())["packages"].items():
         group, _, name = path.removeprefix("node_modules/").rpartition("/")
         purl = PackageURL("npm", group or None, name, told["version"])
-        yield Component(
-            type=ComponentType.LIBRARY,
-            group=group or None,
-            name=name,
-            version=told["version"],
-            purl=purl,
-            bom_ref=str(purl),
-            licenses=[LicenseExpression(told["license"])],
-        )
+        yield library(purl, group=group or None, licenses=[LicenseExpression(told["license"])])
 
 
 def of_file(path: Path, name: str) -> Component:
