@@ -19,17 +19,16 @@ from edgelora.base.errors import InputError
 from edgelora.base.progress import Progress
 from edgelora.board.link.client import Link
 from edgelora.board.profiles import BoardProfile
-from edgelora.core.formats.ela import pack_adapter, unpack_adapter
-from edgelora.core.formats.elm import base_id, pack_model, unpack_model
+from edgelora.core.formats.elm import pack_model, unpack_model
 from edgelora.core.formats.network import MASK_KINDS, MATRIX_KINDS, POOL_KINDS, QuantModel
 from edgelora.core.twin import regions
-from edgelora.core.twin.session import Session
 from edgelora.learn.planning.cost import passes_of, predict
 from edgelora.learn.planning.zeros import SAMPLES, samples
 from edgelora.learn.training.recipe import MODES, Settings
 from edgelora.learn.training.run.recompute import choose_recompute, smallest_arena
 from edgelora.model.floatnet.zoo import Transformer, ds_cnn, har_net
 
+from .model import random_adapter
 from .networks import RESIDUAL, Shape, dense_chain, image, language, network, quantized, tokens
 
 ELM, ADAPTER = "/bench.elm", "/bench.ela"
@@ -67,7 +66,7 @@ class Bench:
         self._link, self._trial, self._clock_mhz = link, trial, clock_mhz
         rng, self._model = np.random.default_rng(0), unpack_model(trial.elm)
         self._x, self._y = samples(self._model, trial.frames)
-        self._adapter = _trained(trial, rng)
+        self._adapter = random_adapter(trial.elm, trial.ranks, trial.mode, rng)
 
     def __enter__(self) -> Bench:
         self._link.put(ELM, self._trial.elm)
@@ -106,18 +105,6 @@ class Bench:
     def step(self) -> float:
         """Cycles of a training step, the mean of `BATCH`."""
         return self._link.train(self._x, self._y, RATE).elapsed_us * self._clock_mhz / BATCH
-
-
-def _trained(trial: Trial, rng: np.random.Generator) -> bytes:
-    """An adapter with random B and, if trained, random A."""
-    session = Session(trial.elm, trial.ranks, trial.mode)
-    session.begin(1)
-    adapter = unpack_adapter(session.save(), unpack_model(trial.elm), base_id(trial.elm))
-    for layer in adapter.layers:
-        layer.b = rng.integers(-20, 21, layer.b.shape).astype(np.int8)
-        if trial.mode == "trainable_a":
-            layer.a = rng.integers(-100, 101, layer.a.shape).astype(np.int8)
-    return pack_adapter(adapter)
 
 
 # ---- the fit ---------------------------------------------------------------------------------------------------------
