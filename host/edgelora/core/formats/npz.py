@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from edgelora.base.errors import EdgeloraError
 
 from .files import MAX_ARRAYS_BYTES, write_atomic
+from .limits import MAX_OPS
 
-MAX_ARRAYS = 1024
+MAX_ARRAYS = 16 * MAX_OPS  # more than those of any float network
 BLOCK = 1 << 20  # bytes unpacked at a time
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
