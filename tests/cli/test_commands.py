@@ -25,7 +25,6 @@ from edgelora.cli.parser import GROUPS, make_parser
 from edgelora.learn.report.metrics import End, Metrics, Update, follow
 from edgelora.learn.report.record import Change, Report, ReportError
 from edgelora.learn.report.sections import write_report
-from edgelora.learn.report.statistics import wilson
 
 HOSTILE = "a\x1b[2J<script>alert(1)</script>\u202e"
 
@@ -372,14 +371,6 @@ def test_compare(tmp_path: Path) -> None:
     (tmp_path / "two" / "report.json").write_text('{"board": 1}')
     assert "report.json" in edgelora("compare", *runs, code=1)
     assert "does not exist: a run writes it" in edgelora("compare", tmp_path / "absent", code=1)
-
-
-def test_intervals() -> None:
-    """Against published intervals for 81 of 263 (Wilson's, without continuity correction), and at both ends."""
-    low, high = wilson(81 / 263, 263) or (0, 0)
-    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
-    assert (wilson(0.0, 10) or (1, 0))[0] == 0.0 and (wilson(1.0, 10) or (1, 0))[1] == pytest.approx(1.0)
-    assert wilson(0.5, 0) is None
 
 
 def test_long_steps_report_that_they_are_running(
