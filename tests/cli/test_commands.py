@@ -370,7 +370,8 @@ def test_compare(tmp_path: Path) -> None:
     assert "The highest accuracy" in html and "The lowest mean squared error" in html and html.count("<circle") == 4
     (tmp_path / "two" / "report.json").write_text('{"board": 1}')
     assert "report.json" in edgelora("compare", *runs, code=1)
-    assert "does not exist: a run writes it" in edgelora("compare", tmp_path / "absent", code=1)
+    said = edgelora("compare", tmp_path / "absent", code=1)  # the run is in progress, or was killed
+    assert "does not exist: a run writes it at its end; `edgelora watch`" in said
 
 
 def test_long_steps_report_that_they_are_running(

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 from random_models import random_model
 
-from edgelora.base.errors import FileError
 from edgelora.board.energy import EnergyRow
 from edgelora.board.profiles import load_board
 from edgelora.core.formats.elm import base_id, pack_model
@@ -31,7 +30,7 @@ from edgelora.learn.report.compare import comparison
 from edgelora.learn.report.conclusion import State
 from edgelora.learn.report.metrics import Metrics, read_metrics
 from edgelora.learn.report.plan_page import write_plan_report
-from edgelora.learn.report.record import Change, LayerRow, Report, ReportError, read_report
+from edgelora.learn.report.record import Change, LayerRow, Report, ReportError
 from edgelora.learn.report.sections import device_code, render_html, write_report
 from edgelora.learn.training.judge.early_stopping import Verdict
 from edgelora.learn.training.recipe import Recipe
@@ -634,9 +633,3 @@ def test_plan_page_marks_the_choice(tmp_path: Path) -> None:
         assert Page(html).text.count("(the choice)") == 1
         gains = [float(gain) for gain in re.findall(r"<td>(0\.\d{4})</td>", html)]
         assert len(gains) == 3 and gains == sorted(gains)
-
-
-def test_a_run_without_a_report_says_when_it_will_have_one(tmp_path: Path) -> None:
-    """The run is in progress, or was killed."""
-    with pytest.raises(FileError, match="does not exist: a run writes it at its end; `edgelora watch`"):
-        read_report(tmp_path / "report.json")
