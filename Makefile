@@ -115,7 +115,8 @@ demo: setup firmware-$(PORT)
 endif
 
 # Twice as many workers as cores, since they wait for boards and pages. With more BLAS threads, workers would compete.
-test: built
+test:
+	@$(MAKE) -j$(JOBS) --output-sync=recurse built
 	@OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(COVERAGE)
 
 # All tests, by folder: also those that repeat others on more boards and files or need TensorFlow, PyTorch or Flower, ten
@@ -128,7 +129,7 @@ test-all: built
 test-changed: built
 	@$(VENV)/bin/python tools/parts.py --changed $(MINUTES)
 
-# All that `make test` needs. `make -j2` takes two steps at a time, since some use one core.
+# All that `make test` needs, two steps at a time on two cores, since some use one.
 built: all cores page sanitized $(STAMPS)/packages-proofs prompts $(BUILD)/rp2/rpi_pico2/firmware.uf2 $(STAMPS)/packages-cortex-m $(STAMPS)/packages-browser $(STAMPS)/axe actionlint wheel-env
 
 # Tests of the studio, also in a real browser; `make test` includes them.

@@ -20,7 +20,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PASSED = ROOT / "tests" / "passed.json"
-UNKNOWN = 600  # seconds of a part that has not passed yet
 WORKERS = 2 * (os.cpu_count() or 1)  # they wait for boards and pages
 BASIS = (
     "tests/support",
@@ -84,15 +83,17 @@ def changed(passed: dict[str, dict[str, Any]], minutes: float) -> list[str]:
     """Parts that have changed since they passed, as many as fit into so many minutes; prints which are left."""
     chosen, left = [], 60 * minutes
     for name in PARTS:
-        if passed.get(name, {}).get("files") == hash_of(name):
+        before = passed.get(name)
+        if before is None:
+            print(f"{name}: never passed, so its time is unknown: not run; `tools/parts.py {name}` runs it", flush=True)
+        elif before["files"] == hash_of(name):
             continue
-        seconds = passed.get(name, {}).get("seconds", UNKNOWN)
-        if seconds > left:
-            print(f"{name}: changed since it passed, but takes {seconds} s: not run", flush=True)
+        elif before["seconds"] > left:
+            print(f"{name}: changed since it passed, but takes {before['seconds']} s: not run", flush=True)
         else:
             chosen.append(name)
-            left -= seconds
-    print(f"parts of test-all to run: {', '.join(chosen) or 'none, as none has changed since it passed'}", flush=True)
+            left -= before["seconds"]
+    print(f"parts of test-all to run: {', '.join(chosen) or 'none'}", flush=True)
     return chosen
 
 

@@ -41,4 +41,5 @@ def test_what_changed_and_fits_is_run(
     (tmp_path / "tests" / "a" / "new.py").write_text("")  # not added yet
     assert parts.changed(passed, 2) == ["a"]
     assert "b: changed since it passed, but takes 90 s: not run" in capsys.readouterr().out
-    assert parts.changed({}, 10) == ["a"]  # never passed
+    assert parts.changed({}, 10) == []
+    assert "c: never passed" in capsys.readouterr().out
